@@ -1,0 +1,21 @@
+"""evalft measures first and trains second: from a test set to a verdict on candidates, with intervals and costs."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from evalft.decision import decide
+    from evalft.pipeline import assess
+    from evalft.records import Estimate, Example, Failure, Prediction, Score, Verdict
+
+__all__ = ["Estimate", "Example", "Failure", "Prediction", "Score", "Verdict", "assess", "decide"]
+
+_HOME = {"assess": "evalft.pipeline", "decide": "evalft.decision"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'evalft' has no attribute {name!r}")
+    return getattr(import_module(_HOME.get(name, "evalft.records")), name)

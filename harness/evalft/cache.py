@@ -1,0 +1,91 @@
+"""The response cache: an answer that was paid for once is not paid for again, in this run or another.
+
+One SQLite file in `EVALFT_CACHE`, else in the user's cache folder. The key covers whatever identifies an answer: what
+the candidate says of itself (base URL, model, revision, adapter, every generation field), the messages, the repeat.
+Values are JSON lines as in predictions/*.jsonl. Errors are not kept: only what a model really answered.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import sys
+import time
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+from evalft.errors import UserError
+from evalft.prompts import Request
+from evalft.records import Outcome, Prediction
+from evalft.store import prediction_line, read_outcome
+
+FORMAT = 1
+ANSWERED = ("refused", "filtered", "truncated", "unparsable", "wrong_schema")
+"""Failures that are answers: asking again at the same settings would be paid for again."""
+
+
+def folder() -> Path:
+    if given := os.environ.get("EVALFT_CACHE"):
+        return Path(given).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "evalft"
+    if os.name == "nt":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "evalft" / "Cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "evalft"
+
+
+class Cache:
+    """get and put outcomes by request; `identity` is the candidate's, see `candidates.Candidate.identity`."""
+
+    def __init__(self, path: Path, identity: dict[str, object]) -> None:
+        self.identify(identity)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path / "responses.sqlite", timeout=30, isolation_level=None)
+            self._db.execute("pragma journal_mode = wal")
+            self._db.execute("pragma synchronous = normal")
+            self._db.execute(
+                "create table if not exists responses (key text primary key, outcome text not null, made real not null)"
+                " without rowid"
+            )
+        except (OSError, sqlite3.Error) as error:
+            raise UserError(f"{path}: the response cache cannot be opened: {error}; set EVALFT_CACHE") from None
+
+    def identify(self, identity: dict[str, object]) -> None:
+        self._identity = json.dumps([FORMAT, identity], sort_keys=True, ensure_ascii=False)
+
+    def settled(self) -> dict[str, object] | None:
+        """What an earlier preflight found out about the endpoint for the candidate as configured."""
+        row = self._db.execute("select outcome from responses where key = ?", [_settled_key(self._identity)]).fetchone()
+        return json.loads(row[0]) if row else None
+
+    def put_settled(self, identity: dict[str, object], found: dict[str, object]) -> None:
+        key = _settled_key(json.dumps([FORMAT, identity], sort_keys=True, ensure_ascii=False))
+        self._db.execute("insert or replace into responses values (?, ?, ?)", [key, json.dumps(found), time.time()])
+
+    def _key(self, request: Request) -> str:
+        asked = json.dumps([list(map(dict, request.messages)), request.repeat], sort_keys=True, ensure_ascii=False)
+        return sha256(f"{self._identity}\n{asked}".encode()).hexdigest()
+
+    def get(self, request: Request) -> Outcome | None:
+        """The stored outcome as this request's own, marked cached; its cost and latency are the original's."""
+        row = self._db.execute("select outcome from responses where key = ?", [self._key(request)]).fetchone()
+        if row is None:
+            return None
+        return replace(read_outcome(row[0]), id=request.id, index=request.index, repeat=request.repeat, cached=True)
+
+    def put(self, request: Request, outcome: Outcome) -> None:
+        if isinstance(outcome, Prediction) or outcome.failure in ANSWERED:
+            self._db.execute(
+                "insert or replace into responses values (?, ?, ?)",
+                [self._key(request), prediction_line(outcome), time.time()],
+            )
+
+    def close(self) -> None:
+        self._db.close()
+
+
+def _settled_key(identity: str) -> str:
+    return "settled:" + sha256(identity.encode()).hexdigest()

@@ -1,0 +1,406 @@
+"""`openai:MODEL` and named providers: any OpenAI-compatible chat endpoint, through the openai SDK.
+
+The SDK's own retries are off: execution is the one retry layer. The body is read as JSON here rather than through the
+SDK's models, because compatible servers leave fields out, and what they leave out must become a named failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from evalft import answers
+from evalft.candidates import Attempt
+from evalft.candidates.top_logprobs import label_probabilities
+from evalft.config import CandidateConfig, ProviderConfig, TaskConfig
+from evalft.errors import CannotStart
+from evalft.prices import TokenPrice
+from evalft.prompts import Request
+from evalft.records import Failure, FailureKind, Prediction, Usage
+
+RETRIED_STATUS = {408, 409, 429}
+TOP_LOGPROBS = 20
+KEYLESS = "no-key"  # the SDK insists on some key; a provider without api_key_env is sent none that means anything
+REASONING = re.compile(r"(^|/)(o[1-9]|gpt-5|gpt-oss|deepseek-r|qwq|magistral)", re.IGNORECASE)
+
+
+def is_reasoning(candidate: CandidateConfig) -> bool:
+    """Whether the model thinks before it answers, so that its default max_tokens must leave room for that."""
+    return candidate.reasoning_effort is not None or bool(REASONING.search(candidate.model_id))
+
+
+class _Refused(Exception):
+    """An HTTP error with the error object of its body."""
+
+    def __init__(self, status: int, code: str, param: str, message: str, retry_after_s: float | None) -> None:
+        super().__init__(message)
+        self.status, self.code, self.param, self.message = status, code, param, message
+        self.retry_after_s = retry_after_s
+
+
+class ApiCandidate:
+    """One model behind one endpoint. `settled` holds what the preflight request found out about the endpoint."""
+
+    remote = True
+
+    def __init__(
+        self,
+        config: CandidateConfig,
+        provider: ProviderConfig | None,
+        task: TaskConfig,
+        *,
+        price: TokenPrice,
+        max_tokens: int,
+        timeout_s: float,
+        want_probs: bool,
+    ) -> None:
+        self.name = config.name
+        self.price = price
+        self.max_tokens = max_tokens
+        self._config, self._provider, self._task = config, provider, task
+        self._timeout_s = timeout_s
+        self._client: Any = None
+        self._fields: dict[str, Any] = self._first_fields(want_probs)
+        self.renamed: dict[str, str] = {}
+        self.dropped: list[str] = []
+
+    # ------------------------------------------------------------ making ready
+
+    @property
+    def base_url(self) -> str:
+        if self._provider:
+            return self._provider.base_url
+        return (os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1").rstrip("/")
+
+    @property
+    def key_env(self) -> str | None:
+        return self._provider.api_key_env if self._provider else "OPENAI_API_KEY"
+
+    def start(self) -> list[str]:
+        key_env = self.key_env
+        key = os.environ.get(key_env, "").strip() if key_env else KEYLESS
+        if not key:
+            raise CannotStart(
+                f"candidate {self.name}: the environment variable {key_env} is not set; "
+                f"set it with: export {key_env}=your-key"
+            )
+        from openai import AsyncOpenAI, DefaultAioHttpClient
+
+        self._client = AsyncOpenAI(
+            api_key=key,
+            base_url=self.base_url,
+            max_retries=0,
+            timeout=self._timeout_s,
+            http_client=DefaultAioHttpClient(timeout=self._timeout_s),
+        )
+        choices = [f"asked at {self.base_url}", f"max_tokens {self.max_tokens}", f"price from {self.price.source}"]
+        if not self._provider and "api.openai.com" not in self.base_url:
+            choices.append(f"OPENAI_BASE_URL points elsewhere; priced as OpenAI's {self._config.model_id} all the same")
+        if self._provider and not key_env:
+            choices.append(f"no key is sent (providers.{self._config.provider}.api_key_env names one)")
+        return choices
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.close()
+
+    def identity(self) -> dict[str, object]:
+        return {
+            "kind": "api",
+            "base_url": self.base_url,
+            "fields": self._fields,
+            "task": [self._task.type, self._task.labels],
+        }
+
+    def _first_fields(self, want_probs: bool) -> dict[str, Any]:
+        config = self._config
+        fields: dict[str, Any] = {
+            "model": config.model_id,
+            "max_tokens": self.max_tokens,
+            "temperature": config.temperature,
+            "top_p": config.top_p,
+            "stop": config.stop,
+            "seed": config.seed,
+            "reasoning_effort": config.reasoning_effort,
+        }
+        if want_probs and self._task.type == "classification":
+            fields |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
+        if config.extra_body:
+            fields["extra_body"] = config.extra_body
+        return {name: value for name, value in fields.items() if value is not None}
+
+    # ------------------------------------------------------------ the preflight request
+
+    async def preflight(self, request: Request) -> tuple[Attempt, list[str]]:
+        """Ask one real request, dropping or renaming fields that the endpoint refuses, for all requests to come.
+
+        Returns the attempt and what was found out, in plain lines. Raises CannotStart where no request can succeed.
+        """
+        said: list[str] = []
+        for _ in range(len(self._fields)):
+            try:
+                attempt = await self._ask(request)
+            except _Refused as refused:
+                found = self._give_way(refused)
+                if found is None:
+                    return self._refusal(request, refused), said
+                said.append(found)
+                continue
+            if "logprobs" in self._fields and isinstance(attempt.outcome, Prediction) and not attempt.outcome.probs:
+                self._drop("logprobs", "top_logprobs")
+                said.append("logprobs are accepted but none come back: probabilities are hard (0 or 1)")
+            return attempt, said
+        raise CannotStart(f"candidate {self.name}: the endpoint refuses one field after another: {'; '.join(said)}")
+
+    def _give_way(self, refused: _Refused) -> str | None:
+        """Drop or rename the field that a 400 or 422 complains of; what was done, or None where it is something else."""
+        if refused.status not in (400, 422):
+            return None
+        text = f"{refused.param} {refused.message}"
+        if "max_tokens" in self._fields and re.search(r"\bmax_tokens\b", text) and not _about_length(refused):
+            self._fields["max_completion_tokens"] = self._fields.pop("max_tokens")
+            self.renamed["max_tokens"] = "max_completion_tokens"
+            return "the endpoint refuses max_tokens: max_completion_tokens is sent instead"
+        if "max_completion_tokens" in self._fields and re.search(r"\bmax_completion_tokens\b", text):
+            return None
+        for names in (
+            ("logprobs", "top_logprobs"),
+            ("temperature",),
+            ("top_p",),
+            ("seed",),
+            ("stop",),
+            ("reasoning_effort",),
+        ):
+            if names[0] in self._fields and re.search(rf"\b(top_)?{names[0]}\b", text):
+                self._drop(*names)
+                return f"the endpoint refuses {names[0]}: it is not sent"
+        return None
+
+    def _drop(self, *names: str) -> None:
+        for name in names:
+            if self._fields.pop(name, None) is not None:
+                self.dropped.append(name)
+
+    def settled(self) -> dict[str, object]:
+        """What the preflight found out, for the manifest: a resumed run asks with the same fields."""
+        return {"renamed": self.renamed, "dropped": self.dropped}
+
+    def settle(self, found: Mapping[str, Any]) -> None:
+        for old, new in dict(found.get("renamed", {})).items():
+            if old in self._fields:
+                self._fields[new] = self._fields.pop(old)
+                self.renamed[old] = new
+        self._drop(*found.get("dropped", []))
+
+    # ------------------------------------------------------------ asking
+
+    def batches(self, requests: Sequence[Request]) -> Iterator[tuple[Request, ...]]:
+        return ((request,) for request in requests)
+
+    def worst_case_usd(self, request: Request) -> float:
+        return self.price.cost_usd(self._worst_case(request))
+
+    def _worst_case(self, request: Request) -> Usage:
+        """No tokenizer makes more tokens than bytes of text; each message and the request add a few of their own."""
+        text = sum(len(message["content"].encode()) + 16 for message in request.messages)
+        return Usage(text + 32, self.max_tokens, estimated=True)
+
+    async def predict(self, batch: Sequence[Request]) -> list[Attempt]:
+        return [await self._attempt(request) for request in batch]
+
+    async def _attempt(self, request: Request) -> Attempt:
+        try:
+            return await self._ask(request)
+        except _Refused as refused:
+            return self._refusal(request, refused)
+
+    async def _ask(self, request: Request) -> Attempt:
+        """One try. Raises _Refused for an HTTP error; anything else that goes wrong is in the Attempt."""
+        import openai
+
+        clock = asyncio.get_running_loop().time
+        fields = dict(self._fields)
+        if "seed" in fields and request.repeat:
+            fields["seed"] += request.repeat
+        sent = clock()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                raw = await self._client.chat.completions.with_raw_response.create(
+                    messages=list(request.messages), **fields
+                )
+                body = raw.content
+        except (TimeoutError, openai.APITimeoutError):
+            return self._no_answer(request, "timeout", f"no answer within {self._timeout_s:g} s")
+        except openai.APIStatusError as error:
+            raise _refused(error) from None
+        except openai.APIConnectionError as error:
+            cause = error.__cause__ or error
+            return self._no_answer(
+                request, "connection", _one_line(cause) or type(cause).__name__, billed=not _never_reached(cause)
+            )
+        except openai.OpenAIError as error:
+            return self._no_answer(request, "bad_response", _one_line(error))
+        return self._read(request, body, clock() - sent)
+
+    def _no_answer(self, request: Request, kind: FailureKind, message: str, billed: bool = True) -> Attempt:
+        """A try without a usable body: what it cost is not known, so it is charged its worst case, and marked."""
+        usage = self._worst_case(request) if billed else None
+        return Attempt(self._failure(request, kind, message, usage=usage), retry=True)
+
+    def _failure(
+        self, request: Request, kind: FailureKind, message: str, *, usage: Usage | None = None, **more: Any
+    ) -> Failure:
+        cost = self.price.cost_usd(usage) if usage else 0.0
+        return Failure(
+            request.id, request.index, request.repeat, kind, message[:500], usage=usage, cost_usd=cost, **more
+        )
+
+    def _refusal(self, request: Request, refused: _Refused) -> Attempt:
+        """An HTTP error as an attempt: filtered, to be retried, or the end of this candidate."""
+        message = f"HTTP {refused.status}: {refused.message}"
+        if refused.status == 400 and "content_filter" in f"{refused.code} {refused.message}":
+            return Attempt(self._failure(request, "filtered", message))
+        quota = refused.code in ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
+        retry = (refused.status in RETRIED_STATUS or refused.status >= 500) and not quota
+        return Attempt(
+            self._failure(request, "api_error", message),
+            retry=retry,
+            retry_after_s=refused.retry_after_s,
+            throttled=refused.status == 429 and not quota,
+            stops=refused.status in (401, 403, 404) or quota,
+        )
+
+    def _read(self, request: Request, body: bytes, latency_s: float) -> Attempt:
+        try:
+            data = json.loads(body)
+            if not isinstance(data, dict):
+                raise ValueError("the body is not an object")
+        except ValueError as error:
+            return self._no_answer(
+                request, "bad_response", f"the body is not the JSON of an answer: {_one_line(error)}"
+            )
+        if data.get("error") and not data.get("choices"):
+            return self._no_answer(request, "bad_response", f"an error with status 200: {_one_line(data['error'])}")
+        usage = _usage(data.get("usage")) or self._worst_case(request)
+        cost = self.price.cost_usd(usage)
+        choice = _first(data.get("choices"))
+        message = choice.get("message") if isinstance(choice.get("message"), dict) else {}
+        text, reason = message.get("content"), choice.get("finish_reason")
+        if isinstance(text, list):  # some servers answer in parts
+            text = "".join(str(part.get("text", "")) for part in text if isinstance(part, dict))
+        same: dict[str, Any] = {"usage": usage, "latency_s": latency_s, "finish_reason": reason}
+        if message.get("refusal"):
+            return Attempt(
+                self._failure(request, "refused", str(message["refusal"]), text=str(message["refusal"]), **same)
+            )
+        if reason == "content_filter":
+            return Attempt(
+                self._failure(request, "filtered", "the provider's filter cut the answer", text=text, **same)
+            )
+        if not isinstance(text, str) or not text.strip():
+            if reason == "length":
+                spent = f"all {self.max_tokens} tokens went before any answer; raise max_tokens"
+                return Attempt(self._failure(request, "truncated", spent, **same))
+            why = "no choices" if not choice else "no content"
+            return Attempt(self._failure(request, "empty", f"the answer has {why}", **same), retry=reason is None)
+        reading = answers.read(text, reason, self._task.type or "generation", self._task.labels or ())
+        if reading.failure:
+            return Attempt(self._failure(request, reading.failure, reading.message, text=text, **same))
+        probs, unseen = self._probabilities(choice)
+        return Attempt(
+            Prediction(
+                request.id,
+                request.index,
+                request.repeat,
+                text,
+                reading.labels,
+                probs=probs,
+                probs_method="top_logprobs" if probs else None,
+                unseen_mass=unseen,
+                rescued=reading.rescued,
+                finish_reason=reason,
+                usage=usage,
+                cost_usd=cost,
+                latency_s=latency_s,
+            )
+        )
+
+    def _probabilities(self, choice: Mapping[str, Any]) -> tuple[dict[str, float] | None, float | None]:
+        logprobs = choice.get("logprobs")
+        content = logprobs.get("content") if isinstance(logprobs, dict) else None
+        if "logprobs" not in self._fields or not isinstance(content, list):
+            return None, None
+        return label_probabilities(content, self._task.labels or ())
+
+
+def _refused(error: Any) -> _Refused:
+    """An openai.APIStatusError as what matters of it."""
+    body = error.body if isinstance(error.body, dict) else {}
+    inner = body.get("error")
+    detail: Mapping[str, Any] = inner if isinstance(inner, dict) else body
+    message = _one_line(detail.get("message") or (inner if isinstance(inner, str) else "") or error.message)
+    return _Refused(
+        status=error.status_code,
+        code=str(detail.get("code") or detail.get("type") or ""),
+        param=str(detail.get("param") or ""),
+        message=message,
+        retry_after_s=_retry_after_s(error.response.headers),
+    )
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Retry-After in seconds or as an HTTP date (RFC 9110, 10.2.3)."""
+    text = headers.get("retry-after")
+    if not text:
+        return None
+    try:
+        return max(0.0, float(text))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return None
+
+
+def _about_length(refused: _Refused) -> bool:
+    """The prompt does not fit: no other field name will help."""
+    return "context_length" in refused.code or "context length" in refused.message
+
+
+def _never_reached(cause: BaseException) -> bool:
+    """True where the request cannot have been billed: the connection was never made."""
+    return isinstance(cause, ConnectionRefusedError) or "connect" in type(cause).__name__.lower()
+
+
+def _usage(body: object) -> Usage | None:
+    if not isinstance(body, dict):
+        return None
+    prompt, answer = body.get("prompt_tokens"), body.get("completion_tokens")
+    if not isinstance(prompt, int) or not isinstance(answer, int) or prompt < 0 or answer < 0:
+        return None
+    return Usage(
+        prompt,
+        answer,
+        cached_tokens=min(prompt, _count(body.get("prompt_tokens_details"), "cached_tokens")),
+        reasoning_tokens=_count(body.get("completion_tokens_details"), "reasoning_tokens"),
+    )
+
+
+def _count(details: object, name: str) -> int:
+    value = details.get(name) if isinstance(details, dict) else None
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+def _first(choices: object) -> Mapping[str, Any]:
+    return choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+
+
+def _one_line(what: object) -> str:
+    return " ".join(str(what).split())[:500]

@@ -1,0 +1,83 @@
+"""Label probabilities from the top_logprobs of an API's answer.
+
+The answer's tokens are walked from the first. At each step every listed alternative that singles out one label gives it
+the probability of the path so far times its own; the chosen token extends the path until it singles out one label too.
+What no label accounts for (alternatives cut off the list, other words) is the unseen mass, stored beside the figures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+MAX_TOKENS = 32
+
+
+def label_probabilities(
+    content: Sequence[Mapping[str, Any]], labels: Sequence[str]
+) -> tuple[dict[str, float] | None, float | None]:
+    """`content` is choice.logprobs.content of the chat API. Returns probabilities over `labels` that sum to 1 (None where
+    no label was seen) and the unseen mass before that normalisation, 0..1."""
+    mass = dict.fromkeys(labels, 0.0)
+    path, path_probability, ended = "", 1.0, False
+    for step in content[:MAX_TOKENS]:
+        chosen = str(step.get("token", ""))
+        for alternative in step.get("top_logprobs") or ():
+            token = str(alternative.get("token", ""))
+            if token != chosen:
+                only = _only_label(path + token, labels)
+                if only is not None:
+                    mass[only] += path_probability * _probability(alternative)
+        path += chosen
+        path_probability *= _probability(step)
+        only = _only_label(path, labels)
+        if only is not None:
+            mass[only] += path_probability
+            ended = True
+            break
+        if not _could_become(path, labels):
+            ended = True
+            break
+    if not ended:
+        exact = _exact(path, labels)
+        if exact is not None:
+            mass[exact] += path_probability
+    seen = math.fsum(mass.values())
+    if seen <= 0:
+        return None, None
+    return {label: value / seen for label, value in mass.items()}, max(0.0, 1.0 - seen)
+
+
+def _probability(entry: Mapping[str, Any]) -> float:
+    logprob = entry.get("logprob")
+    return math.exp(min(0.0, logprob)) if isinstance(logprob, int | float) and not math.isnan(logprob) else 0.0
+
+
+def _clean(text: str) -> str:
+    return text.lstrip(" \n\t\"'*`").casefold()
+
+
+def _could_become(text: str, labels: Sequence[str]) -> bool:
+    start = _clean(text)
+    return any(label.casefold().startswith(start) for label in labels)
+
+
+def _only_label(text: str, labels: Sequence[str]) -> str | None:
+    """The one label that `text` begins, or continues past, if there is exactly one."""
+    start = _clean(text)
+    if not start:
+        return None
+    fits = [label for label in labels if label.casefold().startswith(start)]
+    if not fits:  # the label and what follows it in the same token, e.g. "spam."
+        fits = [
+            label
+            for label in labels
+            if start.startswith(label.casefold()) and not start[len(label.casefold())].isalnum()
+        ]
+        fits = [label for label in fits if len(label) == max(map(len, fits))]
+    return fits[0] if len(fits) == 1 else None
+
+
+def _exact(text: str, labels: Sequence[str]) -> str | None:
+    return next((label for label in labels if label.casefold() == _clean(text).rstrip(" .\n\"'*`")), None)

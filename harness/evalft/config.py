@@ -1,0 +1,660 @@
+"""evalft.yaml -> Config: config is data, every fault is reported at once with its line, nothing is guessed.
+
+The reader is YAML 1.2 in spirit: only `true` and `false` are booleans, `012` and `1_000` stay text, a key given twice is
+an error. Text fields keep what the file says (`labels: [1.10, yes, 012]` are three strings). Keys (secrets) never stand
+in a config: only the name of the environment variable does.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from evalft.errors import UserError
+from evalft.records import TaskType
+
+NORMALIZERS = ("strip", "collapse_spaces", "lower", "punctuation", "articles")
+PROVIDER_KINDS = ("openai", "hf", "fake")
+
+
+# ---------------------------------------------------------------- scalars
+
+
+class _Number:
+    """A YAML number that remembers how it was written, so that a label 1.10 stays "1.10"."""
+
+    written: str
+
+
+class _Int(int, _Number):
+    pass
+
+
+class _Float(float, _Number):
+    pass
+
+
+def _as_text(value: object) -> object:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, _Number):
+        return value.written
+    return str(value) if isinstance(value, int | float) else value
+
+
+def _as_int(value: object) -> object:
+    return int(value) if isinstance(value, _Int) else value
+
+
+def _as_float(value: object) -> object:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+Text = Annotated[str, BeforeValidator(_as_text)]
+Int = Annotated[int, BeforeValidator(_as_int)]
+Float = Annotated[float, BeforeValidator(_as_float), Field(allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+
+
+# ---------------------------------------------------------------- sections
+
+
+class MetricSpec(Section):
+    """A metric's name with its options, e.g. `{regex: {pattern: "^A"}}`."""
+
+    name: Text
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_yaml(cls, value: object) -> object:
+        if isinstance(value, str):
+            return {"name": value}
+        if isinstance(value, dict) and len(value) == 1 and "name" not in value:
+            ((name, options),) = value.items()
+            return {"name": name, "options": options or {}}
+        return value
+
+
+class TaskConfig(Section):
+    name: Text | None = None
+    type: TaskType | None = None
+    test: Text | None = None
+    train: Text | None = None
+    dev: Text | None = None
+    input: Text | None = None
+    target: Text | None = None
+    id: Text | None = None
+    group: Text | None = None
+    slices: list[Text] = []
+    labels: list[Text] | None = None
+    positive: Text | None = None
+    prompt: Text | None = None
+    system: Text | None = None
+    metrics: list[MetricSpec] | None = None
+    normalize: list[Literal["strip", "collapse_spaces", "lower", "punctuation", "articles"]] = [
+        "strip",
+        "collapse_spaces",
+    ]
+
+    @field_validator("labels")
+    @classmethod
+    def _labels_once(cls, labels: list[str] | None) -> list[str] | None:
+        twice = sorted({label for label in labels or [] if (labels or []).count(label) > 1})
+        if twice:
+            raise ValueError(f"label {twice[0]!r} is listed twice")
+        return labels
+
+
+class ProviderConfig(Section):
+    base_url: Text
+    api_key_env: Text | None = None
+    """None: no key is sent, so that no provider is handed another one's key."""
+    stand_in: bool = False
+    """A local stand-in for a closed API; marked as one wherever it is shown."""
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _a_name_not_a_key(cls, name: str | None) -> str | None:
+        if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", name):
+            raise ValueError("is the name of an environment variable such as TOGETHER_API_KEY, never the key itself")
+        return name
+
+    @field_validator("base_url")
+    @classmethod
+    def _http(cls, url: str) -> str:
+        if not re.match(r"https?://[^/\s]+", url):
+            raise ValueError(f"{url!r} is not an http(s) URL such as https://api.example.com/v1")
+        return url.rstrip("/")
+
+
+class PriceConfig(Section):
+    """USD per million tokens (API), or USD per hour of the machine (local)."""
+
+    input: Annotated[Float, Field(ge=0)] | None = None
+    output: Annotated[Float, Field(ge=0)] | None = None
+    cached: Annotated[Float, Field(ge=0)] | None = None
+    hour: Annotated[Float, Field(ge=0)] | None = None
+
+
+class CandidateConfig(Section):
+    name: Text = ""
+    model: Text
+    adapter: Text | None = None
+    revision: Text | None = None
+    prompt: Text | None = None
+    system: Text | None = None
+    shots: Annotated[Int, Field(ge=0)] = 0
+    temperature: Annotated[Float, Field(ge=0)] = 0.0
+    top_p: Annotated[Float, Field(gt=0, le=1)] | None = None
+    num_beams: Annotated[Int, Field(ge=1)] = 1
+    max_tokens: Annotated[Int, Field(ge=1)] | None = None
+    stop: list[Text] | None = None
+    seed: Int | None = None
+    reasoning_effort: Text | None = None
+    samples: Annotated[Int, Field(ge=1)] = 1
+    mode: Literal["live", "batch"] = "live"
+    extra_body: dict[str, Any] | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    device: Text | None = None
+    price: PriceConfig | None = None
+
+    @field_validator("model")
+    @classmethod
+    def _spec(cls, model: str) -> str:
+        kind, _, rest = model.partition(":")
+        if not rest:
+            raise ValueError(f"{model!r} does not say which provider; write openai:{model}, hf:{model} or NAME:{model}")
+        return model
+
+    @model_validator(mode="after")
+    def _default_name(self) -> CandidateConfig:
+        if not self.name:
+            parts = [self.model, f"k{self.shots}" if self.shots else "", _tail(self.adapter) if self.adapter else ""]
+            object.__setattr__(self, "name", "-".join(part for part in parts if part))
+        return self
+
+    @property
+    def provider(self) -> str:
+        return self.model.partition(":")[0]
+
+    @property
+    def model_id(self) -> str:
+        return self.model.partition(":")[2]
+
+
+def _tail(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2]
+
+
+class DecideConfig(Section):
+    confidence: Annotated[Float, Field(gt=0.5, lt=1)] = 0.95
+    queries_per_month: Annotated[Float, Field(gt=0)] | None = None
+    horizon_months: Annotated[Float, Field(gt=0)] = 12.0
+    max_new_rows: Annotated[Int, Field(ge=0)] | None = None
+    undecided: Literal["stop", "tune"] = "stop"
+    min_chance: Annotated[Float, Field(ge=0, le=1)] = 0.5
+    error_cost_usd: Annotated[Float, Field(ge=0)] | None = None
+    ladder: list[Text] | None = None
+    pilot: bool | None = None
+    sequential: bool = False
+
+
+class JudgeConfig(Section):
+    model: Text
+    rubric: Text | None = None
+    scale: Text | None = None
+    human: Text | None = None
+
+
+class ExpandConfig(Section):
+    teacher: Text | None = None
+    methods: list[Text] | None = None
+    target_rows: Annotated[Int, Field(ge=1)] | None = None
+    embedder: Text | None = None
+    near_duplicate: Float | None = None
+    semantic_duplicate: Float | None = None
+    seed: Int = 0
+
+
+class LoraConfig(Section):
+    r: Annotated[Int, Field(ge=1)] | None = None
+    alpha: Float | None = None
+    dropout: Float | None = None
+    targets: list[Text] | None = None
+
+
+class TuneConfig(Section):
+    base: Text | None = None
+    methods: list[Literal["sft", "dpo"]] | None = None
+    rounds: Annotated[Int, Field(ge=1)] = 1
+    lora: LoraConfig | None = None
+    epochs: Annotated[Float, Field(gt=0)] | None = None
+    learning_rate: Annotated[Float, Field(gt=0)] | None = None
+    batch_size: Annotated[Int, Field(ge=1)] | None = None
+    max_length: Annotated[Int, Field(ge=1)] | None = None
+    precision: Text | None = None
+    quantization: Text | None = None
+    replay: Float | None = None
+    guard: Text | None = None
+    cross_fit: Int | None = None
+    processes: Int | None = None
+    strategy: Text | None = None
+    tracking: Text | None = None
+    seed: Int = 0
+
+
+class GateConfig(Section):
+    margin: Annotated[Float, Field(ge=0)] = 0.0
+    tolerance: Annotated[Float, Field(ge=0)] | None = None
+    undecided: Literal["pass", "fail"] = "pass"
+
+
+class LimitsConfig(Section):
+    max_cost_usd: Annotated[Float, Field(ge=0)] = 5.0
+    max_gpu_hours: Annotated[Float, Field(gt=0)] | None = None
+    timeout_s: Annotated[Float, Field(gt=0)] = 60.0
+    concurrency: Annotated[Int, Field(ge=1)] = 64
+    max_tries: Annotated[Int, Field(ge=1)] = 8
+    min_coverage: Annotated[Float, Field(ge=0, le=1)] = 0.95
+
+
+class PricesConfig(Section):
+    gpu_hour_usd: Annotated[Float, Field(ge=0)] = 2.50
+    cpu_hour_usd: Annotated[Float, Field(ge=0)] = 0.10
+
+
+class ReportConfig(Section):
+    examples: Literal["none", "failures", "all"] = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """What the user requires: `metric` on the side `op` of `bound` (USD for cost_per_query, s for latency)."""
+
+    metric: str
+    op: Literal[">=", "<="]
+    bound: float
+
+    @property
+    def require(self) -> str:
+        return f"{self.op} {self.bound:.12g}"
+
+
+def parse_threshold(metric: str, text: str) -> Threshold:
+    found = re.fullmatch(r"\s*(>=|<=)\s*([0-9.eE+-]+)\s*", text)
+    if not found:
+        raise ValueError(f'{metric}: {text!r} is not of the form ">= 0.9" or "<= 0.01"')
+    try:
+        bound = float(found[2])
+    except ValueError:
+        raise ValueError(f"{metric}: {found[2]!r} is not a number") from None
+    return Threshold(metric, ">=" if found[1] == ">=" else "<=", bound)
+
+
+class Config(Section):
+    task: TaskConfig
+    providers: dict[str, ProviderConfig] = {}
+    candidates: list[CandidateConfig] = []
+    thresholds: dict[str, Text] = {}
+    decide: DecideConfig = DecideConfig()
+    judge: JudgeConfig | None = None
+    expand: ExpandConfig = ExpandConfig()
+    tune: TuneConfig = TuneConfig()
+    gate: GateConfig = GateConfig()
+    limits: LimitsConfig = LimitsConfig()
+    prices: PricesConfig = PricesConfig()
+    report: ReportConfig = ReportConfig()
+    engine: Literal["local", "ray"] = "local"
+
+    @field_validator("thresholds")
+    @classmethod
+    def _thresholds_parse(cls, thresholds: dict[str, str]) -> dict[str, str]:
+        for metric, text in thresholds.items():
+            parse_threshold(metric, text)
+        return thresholds
+
+    @property
+    def parsed_thresholds(self) -> tuple[Threshold, ...]:
+        return tuple(parse_threshold(metric, text) for metric, text in self.thresholds.items())
+
+
+# ---------------------------------------------------------------- YAML with places
+
+Place = tuple[str | int, ...]
+
+
+class _Reader:
+    """Plain data from YAML nodes, with the line of every key, and every fault gathered rather than raised."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.lines: dict[Place, int] = {}
+        self.faults: list[str] = []
+
+    def read(self, node: yaml.Node, place: Place = (), depth: int = 0) -> Any:
+        self.lines.setdefault(place, node.start_mark.line + 1)
+        if depth > 50:
+            self._fault(node, "is nested too deep")
+        elif isinstance(node, yaml.MappingNode):
+            return self._mapping(node, place, depth)
+        elif isinstance(node, yaml.SequenceNode):
+            return [self.read(item, (*place, i), depth + 1) for i, item in enumerate(node.value)]
+        elif node.tag not in ("tag:yaml.org,2002:str", "!") and node.tag.startswith(("!", "tag:yaml.org,2002:python")):
+            self._fault(node, f"the tag {node.tag} is not allowed: a config is data")
+        else:
+            return _scalar(node)
+        return None
+
+    def _mapping(self, node: yaml.MappingNode, place: Place, depth: int) -> dict[str, Any]:
+        data: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                self._fault(key_node, "a key must be plain text")
+                continue
+            key = key_node.value
+            if key in data:
+                first = self.lines[(*place, key)]
+                self._fault(key_node, f"key {_dotted((*place, key))!r} is given twice (first on line {first})")
+                continue
+            self.lines[(*place, key)] = key_node.start_mark.line + 1
+            data[key] = self.read(value_node, (*place, key), depth + 1)
+        return data
+
+    def _fault(self, node: yaml.Node, what: str) -> None:
+        self.faults.append(f"{self.source}:{node.start_mark.line + 1}: {what}")
+
+
+def _scalar(node: yaml.ScalarNode) -> object:
+    text: str = node.value
+    if node.style is not None:  # quoted or a block: always text
+        return text
+    if text in ("", "~", "null"):
+        return None
+    if text in ("true", "false"):
+        return text == "true"
+    number: _Int | _Float
+    if re.fullmatch(r"-?(0|[1-9][0-9]*)", text) and len(text) < 400:
+        number = _Int(text)
+    elif re.fullmatch(r"-?(0|[1-9][0-9]*)?(\.[0-9]+)?([eE][-+]?[0-9]+)?", text) and re.search(r"[0-9]", text):
+        try:
+            number = _Float(text)
+        except ValueError:
+            return text
+    else:
+        return text
+    number.written = text
+    return number
+
+
+def _parse_yaml(text: str, source: str) -> tuple[Any, dict[Place, int]]:
+    """Data and the line of each place; raises UserError with every fault. Anchors and aliases are refused."""
+    try:
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                raise UserError(f"{source}:{event.start_mark.line + 1}: aliases (*name) are not allowed; write it out")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{source}:{mark.line + 1}" if mark else source
+        raise UserError(f"{where}: not valid YAML: {error.problem or error.context}") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        reason = str(error).splitlines()[0] if str(error) else "nested too deep"
+        raise UserError(f"{source}: not valid YAML: {reason}") from None
+    if node is None:
+        return None, {}
+    reader = _Reader(source)
+    data = reader.read(node)
+    if reader.faults:
+        raise UserError(*reader.faults)
+    return data, reader.lines
+
+
+def _dotted(place: Sequence[str | int]) -> str:
+    return ".".join(str(part) for part in place)
+
+
+# ---------------------------------------------------------------- loading
+
+
+def load(path: Path, overrides: Sequence[str] = (), extra: Mapping[str, Any] | None = None) -> Config:
+    """Read evalft.yaml. `overrides` are `dotted.key=YAML value`; `extra` replaces or adds whole values by dotted key
+    (what other command-line options said). Raises UserError with every fault, each with its line and nearest key."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; `evalft init` writes one") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a folder; name the evalft.yaml in it") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not UTF-8 text (byte {error.start})") from None
+    data, lines = _parse_yaml(text, str(path))
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: is not a mapping of sections such as `task:`; `evalft init` writes an example")
+    return build(data, source=str(path), folder=path.parent, lines=lines, overrides=overrides, extra=extra)
+
+
+def build(
+    data: dict[str, Any],
+    *,
+    source: str,
+    folder: Path,
+    lines: Mapping[Place, int] | None = None,
+    overrides: Sequence[str] = (),
+    extra: Mapping[str, Any] | None = None,
+) -> Config:
+    """A Config from plain data; paths in it are resolved against `folder`."""
+    said = dict(lines or {})
+    for override in overrides:
+        _apply_override(data, override, said)
+    for key, value in (extra or {}).items():
+        _put(data, key.split("."), value, f"option {key}")
+    try:
+        config = Config.model_validate(data)
+    except ValidationError as error:
+        raise UserError(*_faults(error, data, source, said)) from None
+    faults = _cross_checks(config, source, said)
+    if faults:
+        raise UserError(*faults)
+    return _with_absolute_paths(config, folder)
+
+
+def _apply_override(data: dict[str, Any], override: str, said: dict[Place, int]) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set {override}: write --set key=value, for example --set limits.timeout_s=30")
+    value, _ = _parse_yaml(text, f"--set {key}")
+    parts = key.strip().split(".")
+    _put(data, parts, value, f"--set {key}")
+    place = tuple(int(part) if part.isdigit() else part for part in parts)
+    for known in [known for known in said if known[: len(place)] == place]:
+        del said[known]
+    said[place] = 0  # line 0: named on the command line
+
+
+def _put(data: Any, parts: Sequence[str], value: Any, said_by: str) -> None:
+    for depth, part in enumerate(parts):
+        last = depth == len(parts) - 1
+        if isinstance(data, list):
+            if not part.isdigit() or int(part) >= len(data):
+                names = f"an index from 0 to {len(data) - 1}" if data else "nothing: the list is empty"
+                raise UserError(f"{said_by}: {_dotted(parts[:depth])} is a list; {part!r} should be {names}")
+            if last:
+                data[int(part)] = value
+            else:
+                data = data[int(part)]
+        elif isinstance(data, dict):
+            if last:
+                data[part] = value
+            else:
+                if data.get(part) is None:
+                    data[part] = {}
+                data = data[part]
+        else:
+            raise UserError(f"{said_by}: {_dotted(parts[:depth])} is a value, not a section")
+
+
+def _faults(error: ValidationError, data: object, source: str, lines: Mapping[Place, int]) -> list[str]:
+    return [_fault(dict(fault), data, source, lines) for fault in error.errors(include_url=False)]
+
+
+def _fault(fault: dict[str, Any], data: object, source: str, lines: Mapping[Place, int]) -> str:
+    place: Place = tuple(part for part in fault["loc"] if not str(part).startswith(("function-", "literal[")))
+    where = _where(place, source, lines)
+    key = _dotted(place)
+    if fault["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(place[-1]), _keys_at(place[:-1]), n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(_keys_at(place[:-1]))}"
+        return f"{where}: unknown key {key!r}; {hint}"
+    if fault["type"] == "missing":
+        return f"{where}: key {key!r} is missing"
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    given = _shown(fault.get("input"))
+    return f"{where}: {key}: {message}{given}" if key else f"{where}: {message}{given}"
+
+
+def _shown(value: object) -> str:
+    if value is None or isinstance(value, dict | list):
+        return ""
+    return f" (it is {str(value)[:60]!r})"
+
+
+def _where(place: Place, source: str, lines: Mapping[Place, int]) -> str:
+    for end in range(len(place), -1, -1):
+        line = lines.get(place[:end])
+        if line == 0:
+            return "--set"
+        if line is not None:
+            return f"{source}:{line}"
+    return source
+
+
+def _keys_at(place: Place) -> list[str]:
+    """The keys that the section at `place` knows, read from the models."""
+    model: Any = Config
+    for part in place:
+        if isinstance(part, int):
+            continue
+        field = model.model_fields.get(part) if isinstance(model, type) and issubclass(model, BaseModel) else None
+        if field is None:
+            continue
+        model = next((found for found in _models_in(field.annotation)), None)
+    return list(model.model_fields) if model is not None else []
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in getattr(annotation, "__args__", ()) for model in _models_in(part)]
+
+
+def _cross_checks(config: Config, source: str, lines: Mapping[Place, int]) -> list[str]:
+    faults = []
+    known = [*PROVIDER_KINDS, *config.providers]
+    for name in config.providers:
+        if name in PROVIDER_KINDS:
+            faults.append(
+                f"{_where(('providers', name), source, lines)}: provider name {name!r} is taken; choose another"
+            )
+    seen: dict[str, int] = {}
+    for i, candidate in enumerate(config.candidates):
+        where = _where(("candidates", i), source, lines)
+        if candidate.provider not in known:
+            near = difflib.get_close_matches(candidate.provider, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"add it under `providers:` (known: {', '.join(known)})"
+            faults.append(f"{where}: candidates.{i}.model: provider {candidate.provider!r} is not known; {hint}")
+        if candidate.name in seen:
+            faults.append(
+                f"{where}: candidates.{i}: the name {candidate.name!r} is taken by candidates.{seen[candidate.name]}; "
+                "give one of them a `name:`"
+            )
+        seen.setdefault(candidate.name, i)
+        if candidate.adapter and candidate.provider != "hf":
+            faults.append(f"{where}: candidates.{i}.adapter: only an hf: model takes an adapter")
+        if candidate.mode == "batch":
+            faults.append(f"{where}: candidates.{i}.mode: batch is not available in this version; use live")
+        if candidate.samples > 1 and candidate.temperature == 0:
+            faults.append(
+                f"{where}: candidates.{i}: samples: {candidate.samples} at temperature 0 asks the same question again; "
+                "set temperature"
+            )
+    if config.engine == "ray":
+        faults.append(f"{_where(('engine',), source, lines)}: engine: ray is not available in this version; use local")
+    if config.judge is not None:
+        faults.append(f"{_where(('judge',), source, lines)}: judge: not available in this version; remove the section")
+    if config.decide.sequential:
+        faults.append(
+            f"{_where(('decide', 'sequential'), source, lines)}: decide.sequential: not available in this version"
+        )
+    return faults
+
+
+# ---------------------------------------------------------------- paths, resolved form, digest
+
+
+def _with_absolute_paths(config: Config, folder: Path) -> Config:
+    def data_path(path: str | None) -> str | None:
+        return None if path is None or path.startswith("hf:") else str((folder / Path(path).expanduser()).absolute())
+
+    def model_spec(spec: str | None) -> str | None:
+        """`hf:base` is the folder `base` beside the config where there is one, else a hub id."""
+        if spec is None or not spec.startswith("hf:"):
+            return spec
+        path = folder / Path(spec[3:]).expanduser()
+        return f"hf:{path.absolute()}" if path.is_dir() or spec[3:].startswith((".", "/", "~")) else spec
+
+    task = config.task
+    paths = {name: data_path(getattr(task, name)) or getattr(task, name) for name in ("test", "train", "dev")}
+    candidates = [
+        candidate.model_copy(
+            update={
+                "model": model_spec(candidate.model),
+                "adapter": (model_spec(f"hf:{candidate.adapter}") or "")[3:] if candidate.adapter else None,
+            }
+        )
+        for candidate in config.candidates
+    ]
+    return config.model_copy(
+        update={
+            "task": task.model_copy(update=paths),
+            "candidates": candidates,
+            "tune": config.tune.model_copy(update={"base": model_spec(config.tune.base)}),
+        }
+    )
+
+
+def as_data(config: Config) -> dict[str, Any]:
+    """The config as plain JSON-able data, keys that hold nothing left out."""
+    data: dict[str, Any] = json.loads(config.model_dump_json(exclude_none=True))
+    for key in ("providers", "thresholds", "decide", "expand", "tune", "gate", "report"):
+        if not data.get(key):
+            data.pop(key, None)
+    if data["task"].get("metrics"):
+        data["task"]["metrics"] = [
+            {spec["name"]: spec["options"]} if spec["options"] else spec["name"] for spec in data["task"]["metrics"]
+        ]
+    return data
+
+
+def dump(data: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
+
+
+def digest(parts: Mapping[str, Any]) -> str:
+    """sha256 (hex) of canonical JSON: equal content, equal digest, whatever the order of keys."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

@@ -1,0 +1,193 @@
+"""An example as the messages a candidate is asked with: system, shots, prompt.
+
+A prompt is a template over the row's columns: `{{ synopsis }}`, or `{{ row["two words"] }}` where a column's name is no
+name; `{{ example.input }}` is the input as read, `{{ labels }}` the task's labels. Templates are data, not programs: only
+text, names, items, filters, conditions and one level of loops; no calls, no arithmetic that could grow without bound.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, UndefinedError, nodes
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from evalft.config import CandidateConfig, TaskConfig
+from evalft.errors import UserError
+from evalft.records import Example, Message
+
+MAX_PROMPT_CHARS = 2_000_000
+RESERVED = ("row", "example", "labels")
+
+FILTERS = (
+    "abs capitalize count d default e escape first float int join last length list lower max min replace reverse round "
+    "sort string striptags sum title tojson trim truncate unique upper wordcount"
+).split()
+
+_ALLOWED = (
+    nodes.Template,
+    nodes.Output,
+    nodes.TemplateData,
+    nodes.Name,
+    nodes.Const,
+    nodes.List,
+    nodes.Tuple,
+    nodes.Getitem,
+    nodes.Getattr,
+    nodes.Slice,
+    nodes.Filter,
+    nodes.Keyword,
+    nodes.Test,
+    nodes.If,
+    nodes.For,
+    nodes.CondExpr,
+    nodes.Compare,
+    nodes.Operand,
+    nodes.And,
+    nodes.Or,
+    nodes.Not,
+    nodes.Concat,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of a candidate for one example: messages end with the user's."""
+
+    id: str
+    index: int
+    repeat: int
+    messages: tuple[Message, ...]
+
+
+def default_prompt(task: TaskConfig) -> str:
+    """The template used where the config gives none; the resolved config shows it."""
+    if task.type == "classification":
+        return (
+            "{{ example.input }}\n\n"
+            'Which label fits the text above? Labels: {{ labels | join(", ") }}.\n'
+            "Answer with the label only.\n"
+            "Label:"
+        )
+    if task.type == "multilabel":
+        comma = separator(task.labels or [])
+        named = {",": "commas", ";": "semicolons", "|": "bars (|)"}[comma]
+        return (
+            "{{ example.input }}\n\n"
+            f'Which labels apply to the text above? Labels: {{{{ labels | join("{comma} ") }}}}.\n'
+            f"Answer with the labels that apply, separated by {named}, or none if no label applies.\n"
+            "Labels:"
+        )
+    return "{{ example.input }}"
+
+
+def separator(labels: Sequence[str]) -> str:
+    """The first of , ; | that stands in no label."""
+    return next((mark for mark in ",;|" if not any(mark in label for label in labels)), ",")
+
+
+def target_text(task: TaskConfig, target: str | tuple[str, ...]) -> str:
+    """The answer that a perfect candidate gives: what shots show and training teaches."""
+    if isinstance(target, str):
+        return target
+    return f"{separator(task.labels or [])} ".join(target) if target else "none"
+
+
+def check(template: str, where: str) -> list[str]:
+    """Faults of a template, each `where: what`; empty when it is fine."""
+    try:
+        tree = _environment().parse(template)
+    except TemplateSyntaxError as error:
+        return [f"{where}: line {error.lineno} of the template: {error.message}"]
+    faults = []
+    for node in tree.find_all(nodes.Node):
+        line = f"{where}: line {node.lineno} of the template"
+        if isinstance(node, nodes.Filter) and node.name not in FILTERS:
+            near = difflib.get_close_matches(node.name, FILTERS, n=1)
+            faults.append(f"{line}: filter {node.name!r} is not available" + (f"; {near[0]!r} is" if near else ""))
+        elif isinstance(node, nodes.For) and any(True for _ in node.find_all(nodes.For)):
+            faults.append(f"{line}: a loop in a loop is not allowed in a prompt")
+        elif isinstance(node, nodes.Getattr | nodes.Getitem) and _name_of(node).startswith("_"):
+            faults.append(f"{line}: {_name_of(node)!r} is not allowed: a prompt reads columns only")
+        elif isinstance(node, nodes.Call):
+            faults.append(f"{line}: a call is not allowed in a prompt; use a filter such as `| upper`")
+        elif not isinstance(node, _ALLOWED) and not isinstance(node, nodes.Helper | nodes.EvalContextModifier):
+            faults.append(f"{line}: {type(node).__name__} is not allowed in a prompt")
+    return list(dict.fromkeys(faults))
+
+
+def _name_of(node: nodes.Getattr | nodes.Getitem) -> str:
+    if isinstance(node, nodes.Getattr):
+        return node.attr
+    return str(node.arg.value) if isinstance(node.arg, nodes.Const) else ""
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined, autoescape=False, keep_trailing_newline=False, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.globals.clear()
+    environment.filters = {name: environment.filters[name] for name in FILTERS}
+    return environment
+
+
+def prompter(
+    task: TaskConfig, candidate: CandidateConfig, train: Sequence[Example], seed: int = 0
+) -> Callable[[Example], tuple[Message, ...]]:
+    """A function from an example to the messages this candidate is asked with.
+
+    Shots are `candidate.shots` train rows, the same for every example, drawn by a hash of seed and id (so that adding
+    rows changes few of them). Raises UserError where the template or the shots cannot be made.
+    """
+    where = f"candidate {candidate.name}: prompt" if candidate.prompt else "task.prompt"
+    template_text = candidate.prompt or task.prompt or default_prompt(task)
+    faults = check(template_text, where)
+    if candidate.shots > len(train):
+        have = f"there are only {len(train)} train rows" if train else "there are no train rows"
+        faults.append(
+            f"candidate {candidate.name}: shots: {candidate.shots}: {have}; shots never come from test: "
+            "name a file at task.train, or make one with `evalft init --split`"
+        )
+    if faults:
+        raise UserError(*faults)
+    template = _environment().from_string(template_text)
+    system = candidate.system if candidate.system is not None else task.system
+    labels = task.labels or []
+    own_prompt = bool(candidate.prompt or task.prompt)
+
+    def user_turns(example: Example) -> tuple[Message, ...]:
+        if not isinstance(example.input, str):
+            if own_prompt:
+                raise UserError(f"{where}: rows with chat messages are asked as they are; remove the prompt")
+            return tuple(example.input)
+        return ({"role": "user", "content": _render(template, example, labels, where)},)
+
+    chosen = sorted(train, key=lambda row: hashlib.sha256(f"{seed}:{row.id}".encode()).digest())[: candidate.shots]
+    head: list[Message] = [{"role": "system", "content": system}] if system else []
+    for shot in chosen:
+        head += [*user_turns(shot), {"role": "assistant", "content": target_text(task, shot.target)}]
+    return lambda example: (*head, *user_turns(example))
+
+
+def _render(template: Any, example: Example, labels: Sequence[str], where: str) -> str:
+    columns: Mapping[str, object] = example.row
+    context = {name: value for name, value in columns.items() if name not in RESERVED}
+    context |= {"row": columns, "labels": labels, "example": {"id": example.id, "input": example.input}}
+    length = 0
+    parts: list[str] = []
+    try:
+        for part in template.generate(context):
+            parts.append(part)
+            length += len(part)
+            if length > MAX_PROMPT_CHARS:
+                raise UserError(f"{example.source}: {where} renders to over {MAX_PROMPT_CHARS:,} characters")
+    except UndefinedError as error:
+        names = ", ".join(columns)
+        raise UserError(f"{example.source}: {where}: {error.message}; the row has the columns: {names}") from None
+    except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
+        raise UserError(f"{example.source}: {where} cannot be rendered: {error}") from None
+    return "".join(parts)

@@ -1,0 +1,191 @@
+"""The run folder: the API between stages, and the only module that knows its file names.
+
+    config.yaml   manifest.json   predictions/<candidate>.jsonl   scores/<candidate>.jsonl
+    data/test.jsonl   summary.json   report.html   report.md   spending.jsonl   log.txt   lock
+
+Lines are appended whole and flushed as answers arrive; a torn last line (a kill, a full disk) is owed again. Everything
+else is written beside its place and renamed, so a reader sees the old file or the new one and nothing between.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from hashlib import sha256
+from pathlib import Path
+from typing import IO, Any
+
+from evalft.errors import UserError
+from evalft.records import Example, Failure, Outcome, Prediction, Score, Usage
+
+NAMES = {
+    "config": "config.yaml",
+    "manifest": "manifest.json",
+    "summary": "summary.json",
+    "html": "report.html",
+    "markdown": "report.md",
+    "spending": "spending.jsonl",
+    "log": "log.txt",
+    "test": "data/test.jsonl",
+    "train": "data/train.jsonl",
+    "dev": "data/dev.jsonl",
+}
+
+
+def slug(name: str) -> str:
+    """A candidate's file name: readable, safe on every file system, distinct for distinct names."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:80]
+    return plain if plain == name else f"{plain}-{sha256(name.encode()).hexdigest()[:6]}"
+
+
+class RunFolder:
+    """A run on disk. Opening creates nothing; `create` and the writers do."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def file(self, name: str) -> Path:
+        return self.path / NAMES[name]
+
+    def predictions_file(self, candidate: str) -> Path:
+        return self.path / "predictions" / f"{slug(candidate)}.jsonl"
+
+    def scores_file(self, candidate: str) -> Path:
+        return self.path / "scores" / f"{slug(candidate)}.jsonl"
+
+    def exists(self) -> bool:
+        return self.file("manifest").is_file()
+
+    def create(self) -> None:
+        try:
+            for folder in ("predictions", "scores", "data"):
+                (self.path / folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be made: {error.strerror}; name another place with --out") from None
+
+    # ------------------------------------------------------------ whole files
+
+    def write_text(self, name: str, text: str) -> None:
+        write_atomically(self.file(name), text)
+
+    def write_json(self, name: str, data: object) -> None:
+        self.write_text(name, json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        path = self.file(name)
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such file; is {self.path} a run folder?") from None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: cannot be read: {error}") from None
+        if not isinstance(data, dict):
+            raise UserError(f"{path}: is not an object")
+        return data
+
+    def manifest(self) -> dict[str, Any]:
+        return self.read_json("manifest") if self.exists() else {}
+
+    def update_manifest(self, **parts: object) -> None:
+        self.write_json("manifest", self.manifest() | parts)
+
+    # ------------------------------------------------------------ examples, predictions, scores
+
+    def write_examples(self, name: str, examples: Sequence[Example]) -> None:
+        """data/<name>.jsonl: the rows as used, readable as a test set again."""
+        write_atomically(self.file(name), (_line(_example_data(i, example)) for i, example in enumerate(examples)))
+
+    def read_predictions(self, candidate: str) -> list[Outcome]:
+        """The outcomes on disk, in file order. A torn last line is cut off, so that the next append starts clean."""
+        path = self.predictions_file(candidate)
+        return [_outcome(data) for data in read_lines(path)] if path.exists() else []
+
+    def append_predictions(self, candidate: str) -> IO[str]:
+        return self.predictions_file(candidate).open("a", encoding="utf-8")
+
+    def order_predictions(self, candidate: str) -> None:
+        """Rewrite in example order, the last line of each (example, repeat) winning."""
+        latest = {(outcome.index, outcome.repeat): outcome for outcome in self.read_predictions(candidate)}
+        lines = (prediction_line(latest[key]) for key in sorted(latest))
+        write_atomically(self.predictions_file(candidate), lines)
+
+    def write_scores(self, candidate: str, scores: Iterable[Score]) -> None:
+        write_atomically(self.scores_file(candidate), (_line(asdict(score)) for score in scores))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One process at a time works in a run folder; the lock goes with the process, however it ends."""
+        self.create()
+        with (self.path / "lock").open("a") as file:
+            if os.name == "posix":
+                import fcntl
+
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise UserError(f"{self.path}: another evalft is at work in this folder; wait for it") from None
+            yield
+
+
+def prediction_line(outcome: Outcome) -> str:
+    return _line(asdict(outcome))
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a JSONL file that this program appends to; a torn last line is cut off the file."""
+    whole = 0
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            try:
+                data = json.loads(line)
+            except ValueError:
+                raise UserError(f"{path}: damaged at byte {whole}; move the file away and run again") from None
+            whole += len(line)
+            yield data
+    if whole != path.stat().st_size:
+        with path.open("r+b") as file:
+            file.truncate(whole)
+
+
+def write_atomically(path: Path, text: str | Iterable[str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            file.writelines([text] if isinstance(text, str) else text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def _line(data: Mapping[str, Any]) -> str:
+    return json.dumps(data, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _example_data(index: int, example: Example) -> dict[str, Any]:
+    data = {field.name: getattr(example, field.name) for field in fields(example)}
+    return {"id": example.id, "index": index} | data
+
+
+def _outcome(data: dict[str, Any]) -> Outcome:
+    data = dict(data)
+    if data.get("usage"):
+        data["usage"] = Usage(**data["usage"])
+    if "failure" in data:
+        return Failure(**data)
+    if data.get("labels") is not None:
+        data["labels"] = tuple(data["labels"])
+    return Prediction(**data)
+
+
+def read_outcome(text: str) -> Outcome:
+    return _outcome(json.loads(text))
