@@ -355,6 +355,7 @@ class _Reader:
         elif node.tag not in ("tag:yaml.org,2002:str", "!") and node.tag.startswith(("!", "tag:yaml.org,2002:python")):
             self._fault(node, f"the tag {node.tag} is not allowed: a config is data")
         else:
+            assert isinstance(node, yaml.ScalarNode)
             return _scalar(node)
         return None
 
@@ -404,7 +405,8 @@ def _parse_yaml(text: str, source: str) -> tuple[Any, dict[Place, int]]:
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent):
-                raise UserError(f"{source}:{event.start_mark.line + 1}: aliases (*name) are not allowed; write it out")
+                where = f"{source}:{event.start_mark.line + 1}" if event.start_mark else source
+                raise UserError(f"{where}: aliases (*name) are not allowed; write it out")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark

@@ -12,6 +12,7 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import IO
 
 from evalft.cache import Cache
@@ -177,7 +178,7 @@ class Asking:
                     self._take(outcome)
                     continue
                 try:
-                    outcome, _ = await self._until_answered(request, lambda r=request: self._one_try(r), pace)
+                    outcome, _ = await self._until_answered(request, partial(self._one_try, request), pace)
                 except BudgetReached as reached:
                     out_of_budget = reached
                     return
@@ -321,7 +322,7 @@ def _wait_s(attempt: Attempt, tries: int) -> float:
     """What the server said, else exponential backoff with full jitter (Brooker 2015), in seconds."""
     if attempt.retry_after_s is not None:
         return attempt.retry_after_s + random.uniform(0, 0.25)
-    return random.uniform(0.5, 1.0) * min(LONGEST_WAIT_S, 0.5 * 2 ** (tries - 1))
+    return random.uniform(0.5, 1.0) * float(min(LONGEST_WAIT_S, 0.5 * 2 ** (tries - 1)))
 
 
 def _added(one: Usage | None, other: Usage | None) -> Usage | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 
-from evalft.config import CandidateConfig, Config
+from evalft.config import CandidateConfig, Config, PriceConfig
 from evalft.errors import UserError
 from evalft.records import Usage
 
@@ -48,20 +48,21 @@ class HourPrice:
 
 def token_price(candidate: CandidateConfig) -> TokenPrice:
     """The price of an API candidate. Raises UserError where it is not known."""
-    given = candidate.price
+    given = candidate.price or PriceConfig()
     listed = _listed(candidate.model_id) if candidate.provider == "openai" else None
-    input_usd = given.input if given and given.input is not None else listed and listed.input
-    output_usd = given.output if given and given.output is not None else listed and listed.output
+    input_usd = given.input if given.input is not None else listed.input if listed else None
+    output_usd = given.output if given.output is not None else listed.output if listed else None
     if input_usd is None or output_usd is None:
         raise UserError(
             f"candidate {candidate.name}: the price of {candidate.model} is not known; give it in USD per million tokens: "
             "`price: {input: 0.20, output: 0.60}` beside its model"
         )
-    cached = given.cached if given and given.cached is not None else None
-    if cached is None:
-        cached = input_usd if given and given.input is not None or listed is None else listed.cached
-    source = "config" if given and (given.input is not None or given.output is not None) else listed and listed.source
-    return TokenPrice(input_usd, output_usd, cached, str(source))
+    if given.cached is not None:
+        cached_usd = given.cached
+    else:
+        cached_usd = listed.cached if listed and given.input is None else input_usd
+    overridden = given.input is not None or given.output is not None or listed is None
+    return TokenPrice(input_usd, output_usd, cached_usd, "config" if overridden or listed is None else listed.source)
 
 
 def hour_price(candidate: CandidateConfig, config: Config) -> HourPrice:

@@ -136,13 +136,16 @@ def _environment() -> ImmutableSandboxedEnvironment:
 
 
 def prompter(
-    task: TaskConfig, candidate: CandidateConfig, train: Sequence[Example], seed: int = 0
+    task: TaskConfig, candidate: CandidateConfig, train: Sequence[Example], *, raw: bool = False, seed: int = 0
 ) -> Callable[[Example], tuple[Message, ...]]:
     """A function from an example to the messages this candidate is asked with.
 
     Shots are `candidate.shots` train rows, the same for every example, drawn by a hash of seed and id (so that adding
-    rows changes few of them). Raises UserError where the template or the shots cannot be made.
+    rows changes few of them). `raw` asks with the input alone (sequence classifiers take no instruction). Raises
+    UserError where the template or the shots cannot be made.
     """
+    if raw:
+        return lambda example: ({"role": "user", "content": _plain(example.input)},)
     where = f"candidate {candidate.name}: prompt" if candidate.prompt else "task.prompt"
     template_text = candidate.prompt or task.prompt or default_prompt(task)
     faults = check(template_text, where)
@@ -171,6 +174,10 @@ def prompter(
     for shot in chosen:
         head += [*user_turns(shot), {"role": "assistant", "content": target_text(task, shot.target)}]
     return lambda example: (*head, *user_turns(example))
+
+
+def _plain(text: str | tuple[Message, ...]) -> str:
+    return text if isinstance(text, str) else "\n".join(turn["content"] for turn in text)
 
 
 def _render(template: Any, example: Example, labels: Sequence[str], where: str) -> str:

@@ -14,7 +14,8 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import IO, Any
@@ -37,7 +38,7 @@ NAMES = {
 
 
 def slug(name: str) -> str:
-    """A candidate's file name: readable, safe on every file system, distinct for distinct names."""
+    """A candidate's or task's file name: readable, safe on every file system, distinct for distinct names."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:80]
     return plain if plain == name else f"{plain}-{sha256(name.encode()).hexdigest()[:6]}"
 
@@ -86,6 +87,22 @@ class RunFolder:
         if not isinstance(data, dict):
             raise UserError(f"{path}: is not an object")
         return data
+
+    def log(self, line: str) -> None:
+        with self.file("log").open("a", encoding="utf-8") as file:
+            file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}\n")
+
+    def set_aside(self) -> Path:
+        """Move a finished run out of the way, so that it can be measured again: nothing that was paid for is deleted."""
+        number = 1
+        while (aside := self.path.with_name(f"{self.path.name}.{number}")).exists():
+            number += 1
+        aside.mkdir()
+        for entry in self.path.iterdir():
+            if entry.name != "lock":
+                entry.rename(aside / entry.name)
+        self.create()
+        return aside
 
     def manifest(self) -> dict[str, Any]:
         return self.read_json("manifest") if self.exists() else {}
@@ -168,12 +185,26 @@ def write_atomically(path: Path, text: str | Iterable[str]) -> None:
 
 
 def _line(data: Mapping[str, Any]) -> str:
-    return json.dumps(data, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(data, ensure_ascii=False, allow_nan=False, default=_plain) + "\n"
+
+
+def _plain(value: object) -> object:
+    """Read-only mappings as objects; dates and the like of a Parquet row as text."""
+    return dict(value) if isinstance(value, Mapping) else str(value)
 
 
 def _example_data(index: int, example: Example) -> dict[str, Any]:
-    data = {field.name: getattr(example, field.name) for field in fields(example)}
-    return {"id": example.id, "index": index} | data
+    """What reports show, and the row's own columns, from which the same example is read again."""
+    return {
+        "id": example.id,
+        "index": index,
+        "input": example.input,
+        "target": example.target,
+        "group": example.group,
+        "slices": dict(example.slices),
+        "source": example.source,
+        "row": dict(example.row),
+    }
 
 
 def _outcome(data: dict[str, Any]) -> Outcome:

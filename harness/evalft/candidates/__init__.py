@@ -6,10 +6,14 @@ for tests and measurements. Bounds, pacing, retries, cache, budget and the disk 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
+from evalft.config import CandidateConfig, Config
+from evalft.prices import HourPrice, TokenPrice
 from evalft.prompts import Request
 from evalft.records import Outcome
 
@@ -50,3 +54,55 @@ class Candidate(Protocol):
         """One try of each request, in order. Never raises for what a server or model does."""
 
     async def close(self) -> None: ...
+
+
+def build(
+    candidate: CandidateConfig,
+    config: Config,
+    *,
+    price: TokenPrice | HourPrice | None,
+    max_tokens: int,
+    dev: Sequence[tuple[Request, Collection[str]]] = (),
+) -> Candidate:
+    """The candidate behind a spec: `openai:` and named providers, `hf:`, `fake:`. Makes nothing ready yet."""
+    task = config.task
+    wanted = {spec.name for spec in task.metrics or ()} | set(config.thresholds)
+    want_probs = any(name.startswith(("roc_auc", "pr_auc", "brier", "ece")) for name in wanted)
+    if candidate.provider == "fake":
+        from evalft.candidates.fake import FakeCandidate
+
+        return FakeCandidate(candidate, task)
+    if candidate.provider == "hf":
+        from evalft.candidates.local import LocalCandidate
+
+        assert isinstance(price, HourPrice)
+        return LocalCandidate(candidate, task, price=price, max_tokens=max_tokens, want_probs=want_probs, dev=dev)
+    from evalft.candidates.api import ApiCandidate
+
+    assert isinstance(price, TokenPrice)
+    return ApiCandidate(
+        candidate,
+        config.providers.get(candidate.provider),
+        task,
+        price=price,
+        max_tokens=max_tokens,
+        timeout_s=config.limits.timeout_s,
+        want_probs=want_probs,
+    )
+
+
+def digest_parts(candidate: CandidateConfig, config: Config) -> dict[str, object]:
+    """What of a candidate its answers depend on, known without loading it: its settings, the endpoint's address, the
+    contents of a model or adapter folder (so that the same folder elsewhere is the same candidate)."""
+    parts = candidate.model_dump(mode="json", exclude={"price"})
+    if candidate.provider in config.providers:
+        parts["base_url"] = config.providers[candidate.provider].base_url
+    if candidate.provider == "openai":
+        parts["base_url"] = os.environ.get("OPENAI_BASE_URL")
+    if candidate.provider == "hf":
+        from evalft.candidates.model_files import ModelFiles
+
+        for name, spec in (("model", candidate.model_id), ("adapter", candidate.adapter or "")):
+            if spec and Path(spec).is_dir():
+                parts[name] = ModelFiles(Path(spec), {}).digest
+    return parts

@@ -27,12 +27,6 @@ from evalft.records import Failure, FailureKind, Prediction, Usage
 RETRIED_STATUS = {408, 409, 429}
 TOP_LOGPROBS = 20
 KEYLESS = "no-key"  # the SDK insists on some key; a provider without api_key_env is sent none that means anything
-REASONING = re.compile(r"(^|/)(o[1-9]|gpt-5|gpt-oss|deepseek-r|qwq|magistral)", re.IGNORECASE)
-
-
-def is_reasoning(candidate: CandidateConfig) -> bool:
-    """Whether the model thinks before it answers, so that its default max_tokens must leave room for that."""
-    return candidate.reasoning_effort is not None or bool(REASONING.search(candidate.model_id))
 
 
 class _Refused(Exception):
@@ -66,6 +60,7 @@ class ApiCandidate:
         self._config, self._provider, self._task = config, provider, task
         self._timeout_s = timeout_s
         self._client: Any = None
+        self._key = ""
         self._fields: dict[str, Any] = self._first_fields(want_probs)
         self.renamed: dict[str, str] = {}
         self.dropped: list[str] = []
@@ -90,6 +85,7 @@ class ApiCandidate:
                 f"candidate {self.name}: the environment variable {key_env} is not set; "
                 f"set it with: export {key_env}=your-key"
             )
+        self._key = key
         from openai import AsyncOpenAI, DefaultAioHttpClient
 
         self._client = AsyncOpenAI(
@@ -246,7 +242,11 @@ class ApiCandidate:
             )
         except openai.OpenAIError as error:
             return self._no_answer(request, "bad_response", _one_line(error))
-        return self._read(request, body, clock() - sent)
+        return self._read(request, self._without_key(body), clock() - sent)
+
+    def _without_key(self, body: bytes) -> bytes:
+        """Some servers quote the key they were sent; it must reach no file."""
+        return body.replace(self._key.encode(), b"[key]") if self._key != KEYLESS else body
 
     def _no_answer(self, request: Request, kind: FailureKind, message: str, billed: bool = True) -> Attempt:
         """A try without a usable body: what it cost is not known, so it is charged its worst case, and marked."""
@@ -257,6 +257,8 @@ class ApiCandidate:
         self, request: Request, kind: FailureKind, message: str, *, usage: Usage | None = None, **more: Any
     ) -> Failure:
         cost = self.price.cost_usd(usage) if usage else 0.0
+        if self._key and self._key != KEYLESS:
+            message = message.replace(self._key, "[key]")
         return Failure(
             request.id, request.index, request.repeat, kind, message[:500], usage=usage, cost_usd=cost, **more
         )
@@ -290,7 +292,8 @@ class ApiCandidate:
         usage = _usage(data.get("usage")) or self._worst_case(request)
         cost = self.price.cost_usd(usage)
         choice = _first(data.get("choices"))
-        message = choice.get("message") if isinstance(choice.get("message"), dict) else {}
+        found = choice.get("message")
+        message: Mapping[str, Any] = found if isinstance(found, dict) else {}
         text, reason = message.get("content"), choice.get("finish_reason")
         if isinstance(text, list):  # some servers answer in parts
             text = "".join(str(part.get("text", "")) for part in text if isinstance(part, dict))

@@ -1,0 +1,117 @@
+"""`evalft check`: what assess would ask and take, and what the test set can show, before anything is spent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evalft import pipeline, scoring
+from evalft.candidates.model_files import find_adapter, find_model
+from evalft.config import Config
+from evalft.decision.reach import out_of_reach
+from evalft.errors import CannotStart, UserError
+from evalft.pipeline import Prepared
+from evalft.stats.proportion import clopper_pearson
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SHARES = frozenset({"accuracy", "exact_match", "contains", "regex", "json_schema", "numeric"})
+
+
+@dataclass(frozen=True)
+class Checked:
+    prepared: Prepared
+    can_show: tuple[str, ...]
+    """What this number of rows can and cannot tell."""
+    warnings: tuple[str, ...]
+
+
+def check(config: Config, *, out: Path | None = None, limit: int | None = None) -> Checked:
+    """Everything `assess` checks before its first request, models' files included. Raises UserError."""
+    prepared = pipeline.prepare(config, out=out, limit=limit)
+    config, data = prepared.config, prepared.data
+    faults: list[str] = []
+    for candidate in config.candidates:
+        where = f"candidate {candidate.name}"
+        local_folder = candidate.provider == "hf" and Path(candidate.model_id).is_dir()
+        try:
+            if local_folder:
+                find_model(candidate.model_id, candidate.revision, where)
+            if local_folder and candidate.adapter and Path(candidate.adapter).is_dir():
+                find_adapter(candidate.adapter, where)
+        except CannotStart as error:
+            faults += error.faults
+    if faults:
+        raise UserError(*faults)
+    groups = {example.group for example in data.test}
+    unreachable = out_of_reach(
+        config.parsed_thresholds,
+        n=len(data.test),
+        candidates=len(config.candidates),
+        confidence=config.decide.confidence,
+        groups=None if None in groups else len(groups),
+    )
+    can_show = [*(_needed_right(config, len(data.test))), *(one.sentence() for one in unreachable)]
+    return Checked(prepared, tuple(can_show), (*data.warnings, *scoring.check_gold(data.test, config.task)))
+
+
+def _needed_right(config: Config, n: int) -> list[str]:
+    """How many rows must be right before a share is shown to reach its threshold."""
+    level = (1 - config.decide.confidence) / 2 / len(config.candidates)
+    lines = []
+    for threshold in config.parsed_thresholds:
+        if threshold.metric not in SHARES or threshold.op != ">=":
+            continue
+        needed = next((k for k in range(n + 1) if clopper_pearson(k, n, level)[0] >= threshold.bound), None)
+        if needed is not None:
+            lines.append(
+                f"{threshold.metric} {threshold.require} is shown once {needed:,} of {n:,} rows are right "
+                f"({needed / n:.1%})"
+            )
+    return lines
+
+
+def show(checked: Checked, console: Console) -> None:
+    """As plain lines and one table, readable at 80 columns."""
+    from rich.table import Table
+
+    from evalft.reporting.text import printable
+
+    prepared = checked.prepared
+    config, data = prepared.config, prepared.data
+    say = console.print
+
+    def line(words: str) -> None:
+        say(printable(words), markup=False, highlight=False)
+
+    line(f"{config.task.name}: {config.task.type}, {len(data.test):,} test rows, {len(data.train):,} train, {len(data.dev):,} dev")
+    for words in data.assumed:
+        line(f"- {words}")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column, justify in (("candidate", "left"), ("requests", "right"), ("tokens in", "right"), ("out", "right")):
+        table.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for column in ("about USD", "at most", "min", "GB"):
+        table.add_column(column, justify="right")
+    for plan in prepared.plans:
+        table.add_row(
+            printable(plan.name),
+            f"{plan.requests:,}",
+            f"{plan.input_tokens:,}",
+            f"{plan.output_tokens:,}",
+            f"{plan.usd:.4f}",
+            f"{plan.worst_usd:.4f}",
+            "" if plan.minutes is None else f"{plan.minutes:.1f}",
+            "" if plan.memory_gb is None else f"{plan.memory_gb:.2f}",
+        )
+    say(table)
+    for plan in prepared.plans:
+        line(f"- {plan.name}: {plan.assumes}; max_tokens {plan.max_tokens}")
+    total = sum(plan.usd for plan in prepared.plans)
+    line(f"about ${total:.4f} in all, before retries; the cap is ${config.limits.max_cost_usd:g} (limits.max_cost_usd)")
+    for words in checked.can_show:
+        line(f"- {words}")
+    for words in checked.warnings:
+        line(f"warning: {words}")
+    line(f"run folder: {prepared.folder.path}; start with `evalft assess`")

@@ -1,0 +1,245 @@
+"""The commands: each parses, calls one function, prints. Heavy imports stay inside, so that --help is instant.
+
+Standard output carries the result, standard error everything said on the way. Exit statuses are those of errors.py.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from evalft.errors import INTERNAL, INTERRUPTED, EvalftError, UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from evalft.config import Config
+    from evalft.pipeline import Assessment
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line and a status, never a traceback."""
+    try:
+        status = group.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        status = INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except EvalftError as error:
+        for line in str(error).splitlines():
+            click.echo(f"error: {_plain(line)}", err=True)
+        status = error.status
+    except KeyboardInterrupt:
+        click.echo("interrupted; the same command goes on where this one stopped", err=True)
+        status = INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        status = 0
+    except Exception as error:
+        with tempfile.NamedTemporaryFile("w", prefix="evalft-", suffix=".log", delete=False, encoding="utf-8") as file:
+            traceback.print_exc(file=file)
+        click.echo(f"error: evalft itself failed ({type(error).__name__}): please report it with {file.name}", err=True)
+        status = INTERNAL
+    sys.exit(status or 0)
+
+
+def _plain(text: str) -> str:
+    """Without terminal escapes: messages may quote a server or a file."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "�", text)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="evalft", prog_name="evalft")
+def group() -> None:
+    """Measure first, train second: score models on your own test set and decide with evidence.
+
+    Start with: evalft assess rows.csv --model openai:gpt-5-mini --threshold 'accuracy >= 0.9'
+    """
+
+
+def _run_options(command: Command) -> Command:
+    """The options that check and assess share."""
+    options = [
+        click.argument("source", metavar="[CONFIG or DATA]", required=False, type=click.Path(path_type=Path)),
+        click.option("--model", "models", multiple=True, metavar="SPEC", help="Candidate: openai:M, hf:ID or folder. Repeatable."),
+        click.option("--threshold", "thresholds", multiple=True, metavar="'METRIC >= X'", help="What is required. Repeatable."),
+        click.option("--type", "task_type", type=click.Choice(["generation", "classification", "multilabel"])),
+        click.option("--input", "input_column", metavar="COLUMN", help="Column of the input."),
+        click.option("--target", "target_column", metavar="COLUMN", help="Column of the expected answer."),
+        click.option("--limit", type=click.IntRange(min=1), metavar="N", help="A seeded sample of N test rows."),
+        click.option("--max-cost", type=click.FloatRange(min=0), metavar="USD", help="Hard cap on new spending."),
+        click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The run folder."),
+        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any config value, e.g. limits.timeout_s=30."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@group.command()
+@_run_options
+@click.option("--fresh", is_flag=True, help="Measure again: nothing from the cache or a finished run.")
+@click.option("--exit-code", is_flag=True, help="Status 3 for tune, stop, fix_labels; 4 for more_test_data.")
+def assess(fresh: bool, exit_code: bool, **options: Any) -> int:
+    """Score every candidate on every row, decide, report."""
+    from evalft import pipeline
+    from evalft.progress import Progress
+
+    config, out = _configure(**options)
+    console = _console(stderr=True)
+    progress = Progress(console)
+    result = pipeline.assess(config, out=out, limit=options["limit"], fresh=fresh, progress=progress)
+    return _show(result, exit_code)
+
+
+@group.command()
+@_run_options
+def check(**options: Any) -> None:
+    """Validate config, data and models; estimate what assess would take. Spends nothing."""
+    from evalft import checking
+
+    config, out = _configure(**options)
+    checking.show(checking.check(config, out=out, limit=options["limit"]), _console())
+
+
+@group.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Thresholds, prices, volumes to decide under.")
+@click.option("--threshold", "thresholds", multiple=True, metavar="'METRIC >= X'")
+@click.option("--exit-code", is_flag=True, help="Status 3 for tune, stop, fix_labels; 4 for more_test_data.")
+def decide(run: Path, overrides: Sequence[str], thresholds: Sequence[str], exit_code: bool) -> int:
+    """The verdict of RUN again from its stored answers, under other thresholds, prices or volumes. Spends nothing."""
+    from evalft import pipeline
+    from evalft.config import load
+
+    config = load(run / "config.yaml", overrides, _threshold_values(thresholds))
+    return _show(pipeline.decide_again(run, config), exit_code)
+
+
+@group.command()
+@click.argument("run", type=click.Path(path_type=Path))
+def report(run: Path) -> None:
+    """Write report.html and report.md of RUN again and show the result."""
+    from evalft.pipeline import render
+    from evalft.reporting.terminal import show
+
+    render(run)
+    show(run, _console())
+    click.echo(f"\n{run / 'report.html'}")
+
+
+@group.command()
+@click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+@click.option("--from", "data", type=click.Path(path_type=Path), metavar="DATA", help="Infer type, columns and labels.")
+@click.option("--example", metavar="NAME", help="Copy a bundled benchmark.")
+@click.option("--split", type=float, metavar="SHARE", help="Split a lone file once: this share of the rows stays test.")
+@click.option("--input", "input_column", metavar="COLUMN")
+@click.option("--target", "target_column", metavar="COLUMN")
+@click.option("--type", "task_type", type=click.Choice(["generation", "classification", "multilabel"]))
+def init(folder: Path, data: Path | None, example: str | None, split: float | None, **columns: Any) -> None:
+    """Write an evalft.yaml into DIR."""
+    from evalft import starting
+
+    if example:
+        said = starting.copy_example(example, folder)
+    elif data:
+        said = starting.from_data(data, folder, split=split, **columns)
+    elif split is not None:
+        raise UserError("--split needs the file to split: --from DATA")
+    else:
+        said = starting.blank(folder)
+    for line in said:
+        click.echo(_plain(line))
+
+
+@group.command()
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The run folder.")
+def demo(out: Path | None) -> int:
+    """Assess the bundled benchmark: no network, no key, no GPU."""
+    from evalft import starting
+
+    return _show(starting.demo(out, _console(stderr=True)), exit_code=False)
+
+
+# ---------------------------------------------------------------- what commands share
+
+
+def _configure(
+    source: Path | None,
+    models: Sequence[str],
+    thresholds: Sequence[str],
+    task_type: str | None,
+    input_column: str | None,
+    target_column: str | None,
+    max_cost: float | None,
+    out: Path | None,
+    overrides: Sequence[str],
+    **_: Any,
+) -> tuple[Config, Path | None]:
+    """The config that the arguments name, and the run folder: a config file, a run folder, or data without a config."""
+    from evalft.config import build, load
+
+    extra: dict[str, Any] = _threshold_values(thresholds)
+    extra |= {"task.type": task_type} if task_type else {}
+    extra |= {"task.input": input_column} if input_column else {}
+    extra |= {"task.target": target_column} if target_column else {}
+    extra |= {"limits.max_cost_usd": max_cost} if max_cost is not None else {}
+    extra |= {"candidates": [{"name": spec, "model": _from_here(spec)} for spec in models]} if models else {}
+    if source is None:
+        source = Path("evalft.yaml")
+        if not source.exists():
+            raise UserError("there is no evalft.yaml here; name a config or a data file, or write one with `evalft init`")
+    if source.is_dir() and (source / "manifest.json").exists():
+        return load(source / "config.yaml", overrides, extra), out or source
+    if source.is_dir() and (source / "evalft.yaml").exists():
+        source = source / "evalft.yaml"
+    if source.suffix in (".yaml", ".yml"):
+        return load(source, overrides, extra), out
+    if not models:
+        raise UserError(
+            f"{source}: no candidates; add --model openai:gpt-5-mini or --model hf:FOLDER (or write a config: "
+            f"evalft init --from {source})"
+        )
+    test = str(source) if str(source).startswith("hf:") else str(source.absolute())
+    data: dict[str, Any] = {"task": {"test": test}}
+    return build(data, source="command line", folder=Path.cwd(), overrides=overrides, extra=extra), out
+
+
+def _from_here(spec: str) -> str:
+    """A model folder named on the command line is relative to where the command runs."""
+    path = Path(spec[3:]).expanduser()
+    return f"hf:{path.absolute()}" if spec.startswith("hf:") and path.is_dir() else spec
+
+
+def _threshold_values(thresholds: Sequence[str]) -> dict[str, Any]:
+    values = {}
+    for text in thresholds:
+        found = re.fullmatch(r"\s*([\w.]+)\s*((?:>=|<=).*)", text)
+        if not found:
+            raise UserError(f"--threshold {text!r}: write it as 'accuracy >= 0.9' or 'cost_per_query <= 0.001'")
+        values[f"thresholds.{found[1]}"] = found[2].strip()
+    return values
+
+
+def _show(result: Assessment, exit_code: bool) -> int:
+    from evalft.reporting.terminal import show
+
+    show(result.path, _console())
+    click.echo(f"\n{result.path / 'report.html'}")
+    return result.verdict_status if exit_code else result.status
+
+
+def _console(stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr)

@@ -1,0 +1,145 @@
+"""What a person sees while candidates are asked: the running score with its interval, dollars, time left, failures.
+
+On a terminal one live line per candidate; elsewhere a plain line now and then, so that a log of CI stays readable.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from evalft.records import Failure, Outcome
+from evalft.stats.proportion import clopper_pearson
+
+PLAIN_EVERY_S = 10.0
+
+RowScore = Callable[[Outcome], float]
+"""Primary metric of one answered example, 0..1."""
+
+
+@dataclass
+class _Line:
+    """The counts behind one candidate's line."""
+
+    name: str
+    total: int
+    metric: str
+    row_score: RowScore
+    done: int = 0
+    cached: int = 0
+    score_sum: float = 0.0
+    whole: bool = True  # only 0 and 1 so far: a proportion
+    failures: Counter[str] = field(default_factory=Counter)
+    asked_at: float | None = None
+    asked: int = 0
+    finished: bool = False
+
+    def take(self, outcome: Outcome) -> None:
+        self.done += 1
+        self.cached += outcome.cached
+        if isinstance(outcome, Failure):
+            self.failures[outcome.failure] += 1
+        score = 0.0 if isinstance(outcome, Failure) else self.row_score(outcome)
+        self.score_sum += score
+        self.whole = self.whole and score in (0.0, 1.0)
+        if self.asked_at is None:
+            self.asked_at = time.monotonic()
+        else:
+            self.asked += 1
+
+    def score(self) -> str:
+        """The running primary metric, with its 95 % interval where it is a proportion."""
+        if not self.done:
+            return ""
+        mean = self.score_sum / self.done
+        if not self.whole:
+            return f"{self.metric} {mean:.3f}"
+        low, high = clopper_pearson(round(self.score_sum), self.done, 0.025)
+        return f"{self.metric} {mean:.3f} ({low:.2f}-{high:.2f})"
+
+    def left(self) -> str:
+        if self.finished or self.asked_at is None or not self.asked:
+            return ""
+        seconds = (time.monotonic() - self.asked_at) / self.asked * (self.total - self.done)
+        return f"{math.ceil(seconds)} s left" if seconds < 90 else f"{math.ceil(seconds / 60)} min left"
+
+    def failed(self) -> str:
+        return ", ".join(f"{count} {kind}" for kind, count in self.failures.most_common()) if self.failures else ""
+
+
+class Progress(AbstractContextManager["Progress"]):
+    """Shows on `console` (standard error). `money` gives USD spent and left."""
+
+    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+        self._console = console
+        self._quiet = quiet
+        self._lines: list[_Line] = []
+        self._money: Callable[[], tuple[float, float]] = lambda: (0.0, 0.0)
+        self._live: Live | None = None
+        self._last_plain = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        if self._console.is_terminal and not self._quiet:
+            self._live = Live(console=self._console, get_renderable=self._table, refresh_per_second=4, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+            self._live = None
+
+    def watch_money(self, money: Callable[[], tuple[float, float]]) -> None:
+        self._money = money
+
+    def candidate(self, name: str, total: int, metric: str, row_score: RowScore) -> Callable[[Outcome], None]:
+        """A new line; returns the function that each of its outcomes is given to."""
+        line = _Line(name, total, metric, row_score)
+        self._lines.append(line)
+
+        def take(outcome: Outcome) -> None:
+            line.take(outcome)
+            self._plain(line)
+
+        return take
+
+    def finished(self, name: str) -> None:
+        for line in self._lines:
+            if line.name == name and not line.finished:
+                line.finished = True
+                self._plain(line, now=True)
+
+    def say(self, lines: Iterable[str]) -> None:
+        if not self._quiet:
+            for line in lines:
+                self._console.print(escape(line), highlight=False, soft_wrap=True)
+
+    def _plain(self, line: _Line, now: bool = False) -> None:
+        if self._live or self._quiet or (not now and time.monotonic() - self._last_plain < PLAIN_EVERY_S):
+            return
+        self._last_plain = time.monotonic()
+        self.say(["  ".join(part for part in self._parts(line) if part)])
+
+    def _parts(self, line: _Line) -> tuple[str, ...]:
+        spent, left = self._money()
+        money = f"${spent:.4f} spent, ${max(0.0, left):.2f} left" if spent else ""
+        cached = f"{line.cached} from cache" if line.cached else ""
+        return (line.name, f"{line.done}/{line.total}", line.score(), money, line.left(), line.failed(), cached)
+
+    def _table(self) -> Table:
+        table = Table.grid(padding=(0, 2))
+        for line in self._lines:
+            table.add_row(*(escape(part) for part in self._parts(line)))
+        return table

@@ -1,0 +1,426 @@
+"""One candidate's outcomes -> row scores, metrics with intervals, coverage: examples x outcomes -> Scored.
+
+A failure stays in every denominator as a miss. Where a candidate gave several answers per example (`samples`), the
+answers that could be read vote for the label (ties: the first in the task's order) and their shares are the
+probabilities; a generated text scores the mean over its answers, failures being 0.
+
+Every number can be had again from predictions/<candidate>.jsonl by scikit-learn; `metrics.labels` says with which arrays.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from evalft import answers, metrics
+from evalft.config import MetricSpec, TaskConfig
+from evalft.errors import UserError
+from evalft.metrics import cost, measure, probability, text
+from evalft.metrics import labels as label_metrics
+from evalft.metrics.measure import Floats, Ints, Measure
+from evalft.metrics.names import COSTS, PROBABILISTIC
+from evalft.records import Example, Failure, Outcome, Prediction, ProbsMethod, Score, TaskType
+from evalft.stats.interval import Interval
+
+ROWS_PER_CLASS = 10
+"""With fewer rows of some class a macro metric is not known well enough to pass a threshold."""
+NO_LABEL = "(no label)"
+"""The confusion matrix's column of failures and labels that the task does not have."""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many examples were answered. One of several answers that can be read is enough; else its first failure counts."""
+
+    total: int
+    scored: int
+    rescued: int
+    """Examples with an answer that only the lenient parser understood."""
+    failures: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """One line of the per-label table; `roc_auc` is against all other labels, None where it is not defined."""
+
+    label: str
+    support: int
+    precision: float
+    recall: float
+    f1: float
+    roc_auc: float | None
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Classification: counts[i][j] rows of target labels[i] were said to be columns[j]; the last column is NO_LABEL."""
+
+    labels: tuple[str, ...]
+    columns: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """All that is known about one candidate on the test set. `resample` asks for the same metrics on other rows."""
+
+    scores: tuple[Score, ...]
+    intervals: Mapping[str, Interval]
+    """Per metric, strict_accuracy beside accuracy, cost_per_query (USD), latency_p50 and latency_p95 (s)."""
+    cannot_pass: Mapping[str, str]
+    """Macro metrics that may not pass a threshold, with the class that has too few rows."""
+    smallest_class: int | None
+    """Rows of the rarest label; None for generation."""
+    coverage: Coverage
+    probs_method: ProbsMethod | None
+    per_label: tuple[LabelRow, ...]
+    confusion: Confusion | None
+    unsupported: tuple[str, ...]
+    """Labels of the task that no target has: no average holds them."""
+    primary: str
+    row_metric: str
+    """The row score that stands for the primary metric: its own, or accuracy where rows have none of it (macro F1, AUC)."""
+    resample: Callable[[Ints], Mapping[str, float]]
+    """Row numbers (m,), repeats allowed -> every metric on those rows; nan where it is not defined there."""
+
+    @property
+    def row_scores(self) -> Floats:
+        """The row scores (n,) of `row_metric`, higher is better."""
+        return np.array([score.values[self.row_metric] for score in self.scores])
+
+
+def score(
+    examples: Sequence[Example],
+    outcomes: Iterable[Outcome],
+    task: TaskConfig,
+    *,
+    extra_metrics: Sequence[str] = (),
+    seed: int = 0,
+) -> Scored:
+    """Score one candidate. `task` is resolved (type, labels, metrics); extra_metrics are names that thresholds need.
+
+    Raises ValueError where an example's outcomes are missing, or an outcome belongs to no example.
+    """
+    per_example = _per_example(examples, outcomes)
+    specs = _specs(task, extra_metrics)
+    if task.type == "generation":
+        judged = _judge_texts(examples, per_example, specs, task)
+    else:
+        judged = _judge_labels(examples, per_example, specs, task)
+    measures = {**judged.measures, **cost.measured(per_example)}
+    groups = _groups(examples)
+    intervals = {name: found.interval(groups, seed) for name, found in measures.items()}
+    for name in intervals:
+        if name.startswith(PROBABILISTIC):
+            intervals[name] = replace(intervals[name], probs_method=judged.probs_method)
+    row_scores = {name: found.row_scores for name, found in measures.items() if found.row_scores is not None}
+    primary_name = specs[0].name
+    return Scored(
+        scores=_scores(per_example, row_scores),
+        intervals=intervals,
+        cannot_pass=_cannot_pass(list(intervals), judged.support, task),
+        smallest_class=min(judged.support.values(), default=None),
+        coverage=_coverage(per_example),
+        probs_method=judged.probs_method,
+        per_label=judged.per_label,
+        confusion=judged.confusion,
+        unsupported=tuple(label for label, rows in judged.support.items() if not rows),
+        primary=primary_name,
+        row_metric=primary_name if primary_name in row_scores else "accuracy",
+        resample=_resampler(measures),
+    )
+
+
+def with_metrics(task: TaskConfig, thresholds: Iterable[str]) -> TaskConfig:
+    """The task with its metrics written out (the defaults where it names none). `thresholds` are names to check too.
+
+    Raises UserError with every fault of metrics, their options and the names of thresholds.
+    """
+    task_type = _type(task)
+    specs = task.metrics or [MetricSpec(name=name) for name in metrics.defaults(task_type)]
+    faults = metrics.check(specs, task_type, task.labels, task.positive)
+    faults += metrics.check_thresholds(list(thresholds), specs, task_type)
+    if faults:
+        raise UserError(*faults)
+    return task.model_copy(update={"metrics": specs})
+
+
+def primary(task: TaskConfig) -> str:
+    """The metric that drives pairs, checkpoints, fixed and broken: the first one."""
+    return _specs(task, ())[0].name
+
+
+def row_scorer(task: TaskConfig) -> Callable[[Example, Outcome], float]:
+    """Scores single outcomes as they arrive: the primary metric's row score, or right and wrong where it has none."""
+    spec = _specs(task, ())[0]
+    if task.type == "generation":
+        return lambda example, outcome: float(
+            text.row_scores(spec, [_text(outcome)], [str(example.target)], task.normalize)[0]
+        )
+    base, average = metrics.averaging(spec.name, _type(task), task.labels or (), task.positive)
+
+    def of_labels(example: Example, outcome: Outcome) -> float:
+        said = outcome.labels if isinstance(outcome, Prediction) else None
+        wanted = _target_labels(example)
+        if average == "samples":
+            return label_metrics.set_score(base, wanted, said)
+        return float(said is not None and set(said) == set(wanted))
+
+    return of_labels
+
+
+def check_gold(examples: Sequence[Example], task: TaskConfig) -> list[str]:
+    """The test set scored by itself: one line for each target that is not right by the task's own metrics."""
+    faults = []
+    if task.type == "generation":
+        for spec in _specs(task, ()):
+            targets = [str(example.target) for example in examples]
+            scores = text.row_scores(spec, targets, targets, task.normalize)
+            for example, target, value in zip(examples, targets, scores, strict=True):
+                if value < 1 - 1e-9:
+                    faults.append(f"{_where(example)}: its own target {_short(target)} scores {value:g} in {spec.name}")
+                elif spec.name in ("exact_match", "contains") and not text.normalize(target, task.normalize):
+                    faults.append(f"{_where(example)}: task.normalize leaves nothing of the target {_short(target)}")
+        return faults
+    for example in examples:
+        wanted = _target_labels(example)
+        said = ", ".join(wanted) or "[]"
+        reading = answers.read(said, "stop", _type(task), task.labels or ())
+        if set(reading.labels or ()) != set(wanted) or reading.failure:
+            why = reading.message or f"is read as {', '.join(reading.labels or ()) or 'no label'}"
+            faults.append(f"{_where(example)}: the target {_short(said)}, given as an answer, {why}")
+    return faults
+
+
+# ---------------------------------------------------------------- outcomes by example
+
+
+def _per_example(examples: Sequence[Example], outcomes: Iterable[Outcome]) -> list[list[Outcome]]:
+    by_id: dict[str, list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        by_id[outcome.id].append(outcome)
+    strange = by_id.keys() - {example.id for example in examples}
+    if strange:
+        raise ValueError(f"{len(strange)} outcomes belong to no example, the first is {min(strange)!r}")
+    counts = Counter(len(by_id.get(example.id, ())) for example in examples)
+    most = max(counts, default=0)
+    for example in examples:
+        if len(by_id.get(example.id, ())) != most or not most:
+            raise ValueError(f"example {example.id!r} has {len(by_id.get(example.id, ()))} of {most} outcomes")
+    return [sorted(by_id[example.id], key=lambda outcome: outcome.repeat) for example in examples]
+
+
+def _coverage(per_example: Sequence[Sequence[Outcome]]) -> Coverage:
+    failed = [several[0] for several in per_example if not any(isinstance(one, Prediction) for one in several)]
+    kinds = Counter(one.failure for one in failed if isinstance(one, Failure))
+    return Coverage(
+        total=len(per_example),
+        scored=len(per_example) - len(failed),
+        rescued=sum(_is_rescued(several) for several in per_example),
+        failures=dict(sorted(kinds.items())),
+    )
+
+
+def _scores(per_example: Sequence[Sequence[Outcome]], row_scores: Mapping[str, Floats]) -> tuple[Score, ...]:
+    scores = []
+    for row, several in enumerate(per_example):
+        first = several[0]
+        answered = any(isinstance(one, Prediction) for one in several)
+        scores.append(
+            Score(
+                id=first.id,
+                index=first.index,
+                values={name: float(values[row]) for name, values in row_scores.items()},
+                failure=first.failure if isinstance(first, Failure) and not answered else None,
+                rescued=_is_rescued(several),
+            )
+        )
+    return tuple(scores)
+
+
+def _is_rescued(several: Sequence[Outcome]) -> bool:
+    return any(isinstance(one, Prediction) and one.rescued for one in several)
+
+
+def _groups(examples: Sequence[Example]) -> Ints | None:
+    """(n,) a number for each group; a row without one is a group of its own. None where no row has a group."""
+    if all(example.group is None for example in examples):
+        return None
+    numbers: dict[object, int] = {}
+    keys = [("group", e.group) if e.group is not None else ("row", i) for i, e in enumerate(examples)]
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
+
+
+# ---------------------------------------------------------------- judging
+
+
+@dataclass(frozen=True)
+class _Judged:
+    measures: Mapping[str, Measure]
+    support: Mapping[str, int]
+    """Rows of each label."""
+    probs_method: ProbsMethod | None = None
+    per_label: tuple[LabelRow, ...] = ()
+    confusion: Confusion | None = None
+
+
+def _judge_texts(
+    examples: Sequence[Example], per_example: Sequence[Sequence[Outcome]], specs: Sequence[MetricSpec], task: TaskConfig
+) -> _Judged:
+    samples = len(per_example[0]) if per_example else 1
+    said = [_text(outcome) for several in per_example for outcome in several]
+    targets = [str(example.target) for example in examples for _ in range(samples)]
+    found = {}
+    for spec in specs:
+        values = text.row_scores(spec, said, targets, task.normalize).reshape(-1, samples).mean(axis=1)
+        exact = samples == 1 and spec.name in text.RIGHT_OR_WRONG
+        found[spec.name] = measure.share(values == 1) if exact else measure.mean(values)
+    return _Judged(found, support={})
+
+
+def _judge_labels(
+    examples: Sequence[Example], per_example: Sequence[Sequence[Outcome]], specs: Sequence[MetricSpec], task: TaskConfig
+) -> _Judged:
+    task_type, labels = _type(task), _labels(task, examples)
+    targets = [_target_labels(example) for example in examples]
+    voted = [_vote(several, labels, task_type) for several in per_example]
+    rows = label_metrics.arrays(targets, [one.labels for one in voted], labels)
+    strict = label_metrics.arrays(targets, [one.strict for one in voted], labels)
+    said = probability.forecast(rows, [one.probs for one in voted], [one.method for one in voted])
+    found = {}
+    for name in dict.fromkeys([*(spec.name for spec in specs), "accuracy", "strict_accuracy"]):
+        if name == "strict_accuracy":
+            found[name] = measure.share(strict.right)
+        elif name.startswith(PROBABILISTIC):
+            found[name] = probability.measured(name, rows, said, task_type, task.positive)
+        else:
+            found[name] = label_metrics.measured(name, rows, task_type, task.positive)
+    table = label_metrics.per_label(rows)
+    aucs = probability.label_auc(rows, said, task_type)
+    return _Judged(
+        found,
+        support={label: int(n) for label, n in zip(labels, table["support"], strict=True)},
+        probs_method=said.method,
+        per_label=tuple(
+            LabelRow(
+                label=labels[i],
+                support=int(table["support"][i]),
+                precision=float(table["precision"][i]),
+                recall=float(table["recall"][i]),
+                f1=float(table["f1"][i]),
+                roc_auc=aucs[i],
+            )
+            for i in rows.supported
+        ),
+        confusion=_confusion(rows) if task_type == "classification" else None,
+    )
+
+
+@dataclass(frozen=True)
+class _Vote:
+    """What a candidate's answers to one example come to; None where none can be read (strictly)."""
+
+    labels: tuple[str, ...] | None
+    strict: tuple[str, ...] | None
+    probs: Mapping[str, float] | None = None
+    method: ProbsMethod | None = None
+
+
+def _vote(several: Sequence[Outcome], labels: Sequence[str], task_type: TaskType) -> _Vote:
+    read = [one for one in several if isinstance(one, Prediction)]
+    strict = [one for one in read if not one.rescued]
+    if len(several) == 1:
+        (one,) = read or (None,)
+        if one is None:
+            return _Vote(None, None)
+        said = one.labels or ()
+        return _Vote(said, None if one.rescued else said, one.probs, one.probs_method)
+    if not read:
+        return _Vote(None, None)
+    shares = _shares(read, labels)
+    return _Vote(
+        _elected(shares, task_type), _elected(_shares(strict, labels), task_type) if strict else None, shares, "vote"
+    )
+
+
+def _shares(read: Sequence[Prediction], labels: Sequence[str]) -> dict[str, float]:
+    votes = Counter(label for one in read for label in set(one.labels or ()))
+    return {label: votes[label] / len(read) for label in labels}
+
+
+def _elected(shares: Mapping[str, float], task_type: TaskType) -> tuple[str, ...]:
+    if task_type == "multilabel":
+        return tuple(label for label, share in shares.items() if share > 0.5)
+    winner = max(shares, key=shares.__getitem__)  # the first of equals
+    return (winner,) if shares[winner] > 0 else ()
+
+
+def _confusion(rows: label_metrics.LabelArrays) -> Confusion:
+    counts = tuple(tuple(int(count) for count in line) for line in label_metrics.confusion(rows))
+    return Confusion(rows.labels, (*rows.labels, NO_LABEL), counts)
+
+
+def _cannot_pass(names: Sequence[str], support: Mapping[str, int], task: TaskConfig) -> dict[str, str]:
+    rare = sorted((rows, label) for label, rows in support.items() if rows < ROWS_PER_CLASS)
+    if not rare:
+        return {}
+    rows, label = rare[0]
+    others = f", and {len(rare) - 1} more classes under {ROWS_PER_CLASS}" if len(rare) > 1 else ""
+    count = f"{rows} row{'s' if rows != 1 else ''}"
+    reason = f"class {label!r} has {count}{others}; a macro metric cannot pass with under {ROWS_PER_CLASS} of a class"
+    macro = [name for name in names if metrics.is_macro(name, _type(task), list(support), task.positive)]
+    return dict.fromkeys(macro, reason)
+
+
+def _resampler(measures: Mapping[str, Measure]) -> Callable[[Ints], Mapping[str, float]]:
+    sizes = {name: int(found.cells.max(initial=-1)) + 1 for name, found in measures.items()}
+
+    def resample(index: Ints) -> dict[str, float]:
+        counts: dict[int, Floats] = {}
+        values = {}
+        for name, found in measures.items():
+            weights = counts.get(id(found.cells))
+            if weights is None:
+                weights = np.bincount(found.cells[index], minlength=sizes[name]).astype(np.float64)[None, :]
+                counts[id(found.cells)] = weights
+            values[name] = float(found.statistic(weights)[0])
+        return values
+
+    return resample
+
+
+# ---------------------------------------------------------------- small things
+
+
+def _type(task: TaskConfig) -> TaskType:
+    assert task.type is not None, "the task is resolved"
+    return task.type
+
+
+def _specs(task: TaskConfig, extra: Sequence[str]) -> list[MetricSpec]:
+    specs = list(task.metrics or [MetricSpec(name=name) for name in metrics.defaults(_type(task))])
+    listed = {spec.name for spec in specs}
+    return specs + [MetricSpec(name=name) for name in dict.fromkeys(extra) if name not in listed and name not in COSTS]
+
+
+def _labels(task: TaskConfig, examples: Sequence[Example]) -> tuple[str, ...]:
+    return tuple(task.labels or sorted({label for example in examples for label in _target_labels(example)}))
+
+
+def _target_labels(example: Example) -> tuple[str, ...]:
+    return (example.target,) if isinstance(example.target, str) else example.target
+
+
+def _text(outcome: Outcome) -> str | None:
+    return answers.without_thinking(outcome.text or "") if isinstance(outcome, Prediction) else None
+
+
+def _where(example: Example) -> str:
+    return example.source or f"example {example.id!r}"
+
+
+def _short(value: str) -> str:
+    return repr(value if len(value) <= 60 else value[:60] + "...")

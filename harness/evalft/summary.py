@@ -1,0 +1,240 @@
+"""Scores and decision -> summary.json, the machine-readable result (evalft.summary/1), and what stands in manifest.json."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from evalft.config import CandidateConfig, Config, as_data, dump
+from evalft.decision.statuses import CandidateStatus
+from evalft.decision.verdict import Decision
+from evalft.scoring import Scored
+from evalft.stats.interval import Interval
+from evalft.store import NAMES, slug
+from evalft.testset import TestSet
+
+SCHEMA = "evalft.summary/1"
+RECORDED_PACKAGES = ("evalft", "openai", "torch", "transformers", "peft", "numpy", "scipy", "scikit-learn", "genai-prices")
+
+
+def manifest(config: Config, data: TestSet, digest: str, fresh: bool) -> dict[str, Any]:
+    """What was run, on what, with which versions: everything needed to run it again."""
+    return {
+        "digest": digest,
+        "created": _now(),
+        "fresh": fresh,
+        "test_sha256": data.sha256,
+        "source": {name: getattr(config.task, name) for name in ("test", "dev", "train") if getattr(config.task, name)},
+        "versions": {name: found for name in RECORDED_PACKAGES if (found := _version(name))},
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "git_revision": _git_revision(),
+        "seeds": {"sample": 0, "shots": 0, "bootstrap": 0},
+        "providers": {name: {"base_url": provider.base_url} for name, provider in config.providers.items()},
+    }
+
+
+def resolved_config(config: Config, folder: Path) -> str:
+    """config.yaml: runnable again from the run folder, with the rows as used and every default written out."""
+    data = as_data(config)
+    for name in ("test", "dev", "train"):
+        if data["task"].get(name):
+            data["task"][name] = NAMES[name]
+
+    def relative(path: str) -> str:
+        return os.path.relpath(path, folder.absolute()) if os.path.isabs(path) else path
+
+    for candidate in data["candidates"]:
+        if candidate["model"].startswith("hf:"):
+            candidate["model"] = f"hf:{relative(candidate['model'][3:])}"
+        if candidate.get("adapter"):
+            candidate["adapter"] = relative(candidate["adapter"])
+    base = data.get("tune", {}).get("base")
+    if base and base.startswith("hf:"):
+        data["tune"]["base"] = f"hf:{relative(base[3:])}"
+    return f"# evalft {_version('evalft')}: this run's config with every default; `evalft assess` runs it again\n" + dump(data)
+
+
+def build(
+    config: Config,
+    data: TestSet,
+    scored: Mapping[str, Scored],
+    decision: Decision | None,
+    *,
+    manifest: Mapping[str, Any],
+    missing: Mapping[str, int],
+    why_partial: str | None,
+    spent: Mapping[str, float],
+    prices: Mapping[str, Mapping[str, Any]],
+    basis: Mapping[str, str],
+    billed: Mapping[str, float],
+    fastest_slowest: Mapping[str, tuple[float, float] | None],
+    notes: Sequence[str],
+    warnings: Sequence[str],
+) -> dict[str, Any]:
+    """summary.json as data; numbers are finite or None."""
+    statuses = {status.name: status for status in decision.statuses} if decision else {}
+    task = config.task
+    entries = [
+        _candidate(
+            candidate,
+            config,
+            scored[candidate.name],
+            statuses.get(candidate.name),
+            price=prices[candidate.name],
+            basis=basis[candidate.name],
+            billed_usd=billed[candidate.name],
+            seen_s=fastest_slowest[candidate.name],
+            total=len(data.test),
+            choices=manifest.get("choices", {}).get(candidate.name, []),
+        )
+        for candidate in config.candidates
+    ]
+    verdict = decision.verdict if decision else None
+    return {
+        "schema": SCHEMA,
+        "evalft": _version("evalft"),
+        "created": _now(),
+        "confidence": config.decide.confidence,
+        "task": {
+            "name": task.name,
+            "type": task.type,
+            "examples": len(data.test),
+            "sampled_from": data.sampled_from,
+            "test_sha256": data.sha256,
+            "labels": task.labels if task.type != "generation" else None,
+            "metrics": [spec.name for spec in task.metrics or ()],
+        },
+        "candidates": entries,
+        "thresholds": {threshold.metric: threshold.require for threshold in config.parsed_thresholds},
+        "verdict": asdict(verdict) | {"reasons": list(verdict.reasons), "flips_if": list(verdict.flips_if)}
+        if verdict
+        else None,
+        "verdict_before": None,
+        "stages": None,
+        "forecast": None,
+        "break_even": dict(decision.break_even) if decision and decision.break_even else None,
+        "diff": None,
+        "diff_best": None,
+        "spent": dict(spent),
+        "queries_per_month": config.decide.queries_per_month,
+        "partial": {"why": why_partial, "missing": dict(missing)} if why_partial else None,
+        "notes": [*notes, *(decision.notes if decision else ())],
+        "warnings": list(warnings),
+        "steps": list(decision.steps) if decision else [],
+        "report_examples": config.report.examples,
+    }
+
+
+def _candidate(
+    candidate: CandidateConfig,
+    config: Config,
+    scored: Scored,
+    status: CandidateStatus | None,
+    *,
+    price: Mapping[str, Any],
+    basis: str,
+    billed_usd: float,
+    seen_s: tuple[float, float] | None,
+    total: int,
+    choices: Sequence[str],
+) -> dict[str, Any]:
+    confidence = config.decide.confidence
+    quality = {
+        name: asdict(interval.estimate(confidence))
+        for name, interval in scored.intervals.items()
+        if name != "cost_per_query" and not name.startswith("latency_")
+    }
+    cost = scored.intervals["cost_per_query"].estimate(confidence)
+    provider = config.providers.get(candidate.provider)
+    covered = scored.coverage
+    return {
+        "name": candidate.name,
+        "model": candidate.model,
+        "role": "candidate",
+        "stand_in": bool(provider and provider.stand_in),
+        "file": slug(candidate.name),
+        "metrics": quality,
+        "cost_per_query_usd": {
+            "value": cost.value,
+            "low": cost.low,
+            "high": cost.high,
+            "basis": basis,
+            "method": cost.method,
+            "n": cost.n,
+            "reason": cost.reason,
+        },
+        "cost_total_usd": billed_usd,
+        "latency_s": _latency(scored, seen_s, confidence),
+        "coverage": {
+            "total": total,
+            "scored": covered.scored,
+            "rescued": covered.rescued,
+            "failures": dict(covered.failures),
+        },
+        "thresholds": {metric: _threshold(asdict(result)) for metric, result in status.thresholds.items()} if status else None,
+        "status": status.status if status else None,
+        "choices": list(choices),
+        "price": dict(price),
+        "per_label": [asdict(row) for row in scored.per_label] if scored.per_label else None,
+        "confusion": asdict(scored.confusion) if scored.confusion else None,
+    }
+
+
+def _threshold(result: dict[str, Any]) -> dict[str, Any]:
+    result.pop("metric")
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in result.items()
+    }
+
+
+def _latency(scored: Scored, seen_s: tuple[float, float] | None, confidence: float) -> dict[str, Any] | None:
+    """p50 and p95 in s. An end that the rows cannot bound is the extreme seen, with the reason beside it."""
+    found = {name: scored.intervals.get(f"latency_{name}") for name in ("p50", "p95")}
+    if seen_s is None or any(interval is None or interval.value is None for interval in found.values()):
+        return None
+    return {name: _range(interval, seen_s, confidence) for name, interval in found.items() if interval}
+
+
+def _range(interval: Interval, seen_s: tuple[float, float], confidence: float) -> dict[str, Any]:
+    estimate = interval.estimate(confidence)
+    unbounded = [side for side in ("low", "high") if getattr(estimate, side) is None]
+    reason = estimate.reason
+    if unbounded:
+        reason = f"{interval.n} answers do not bound its {' and '.join(unbounded)} end; the extreme seen stands there"
+    return {
+        "value": estimate.value,
+        "low": seen_s[0] if estimate.low is None else estimate.low,
+        "high": seen_s[1] if estimate.high is None else estimate.high,
+        "method": estimate.method,
+        "n": estimate.n,
+        "reason": reason,
+    }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_revision() -> str | None:
+    """Of the folder the command runs in, where that is a git checkout."""
+    try:
+        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None if found.returncode == 0 else None
