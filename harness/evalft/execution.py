@@ -60,6 +60,7 @@ class Asking:
         self._open_cache = cache
         self._cache: Cache | None = None
         self._writer: IO[str] | None = None
+        self._asked = False
         known = {(o.index, o.repeat): o for o in folder.read_predictions(candidate.name)}
         self._done = {key: outcome for key, outcome in known.items() if outcome.tries or outcome.cached}
         self._owed = [request for request in requests if (request.index, request.repeat) not in self._done]
@@ -78,6 +79,7 @@ class Asking:
         if not self._owed:
             return
         candidate = self.candidate
+        self._asked = True
         self.choices = await asyncio.to_thread(candidate.start)
         self._writer = self._folder.append_predictions(candidate.name)
         wanted = candidate.identity()
@@ -126,10 +128,8 @@ class Asking:
                 self._remember(request, outcome)
                 return
             if last.stops or getattr(outcome, "failure", "") != "api_error":
-                await candidate.close()
                 raise CannotStart(_cannot_start(candidate, outcome))
             refusals.append(str(getattr(outcome, "message", "")))
-        await candidate.close()
         raise CannotStart(
             f"candidate {candidate.name}: {candidate.base_url} refuses every request: {refusals[0]}; "
             "check its settings in the config"
@@ -144,13 +144,16 @@ class Asking:
             if self._owed and not self._stop.is_set():
                 await (self._ask_remote() if self.candidate.remote else self._ask_local())
         finally:
-            await self.candidate.close()
-            if self._cache:
-                self._cache.close()
-            if self._writer:
-                self._writer.close()
-        if self._writer and not self._owed:
+            await self.close()
+        if self._asked and not self._owed:
             self._folder.order_predictions(self.candidate.name)
+
+    async def close(self) -> None:
+        await self.candidate.close()
+        if self._cache:
+            self._cache.close()
+        if self._writer:
+            self._writer.close()
 
     async def _ask_local(self) -> None:
         for batch in self.candidate.batches(self._owed):
@@ -172,11 +175,6 @@ class Asking:
             for (request,) in queue:
                 if self._stop.is_set() or out_of_budget:
                     return
-                if self.stopped_because:
-                    outcome: Outcome = _not_asked(request, self.stopped_because)
-                    self._on_disk(outcome)
-                    self._take(outcome)
-                    continue
                 try:
                     outcome, _ = await self._until_answered(request, partial(self._one_try, request), pace)
                 except BudgetReached as reached:
@@ -205,6 +203,10 @@ class Asking:
         tries, cost_usd, usage = 0, 0.0, None
         while True:
             async with pace.slot():
+                if self.stopped_because:
+                    outcome: Outcome = _not_asked(request, self.stopped_because)
+                    self._on_disk(outcome)
+                    return outcome, Attempt(outcome)
                 number = await self._ledger.reserve(self.candidate.worst_case_usd(request))
                 attempt = await ask()
             tries += 1
@@ -215,7 +217,8 @@ class Asking:
             wait_s = _wait_s(attempt, tries)
             over = self.stopped_because or self._stop.is_set() or tries >= self._limits.max_tries
             if not attempt.retry or over or clock() + wait_s > give_up_at:
-                cut_short = attempt.retry and self._stop.is_set()  # interrupted before its last try: owed again
+                # refused for all requests, or interrupted before its last try: owed again by the next run
+                cut_short = attempt.stops or (attempt.retry and bool(self._stop.is_set() or self.stopped_because))
                 outcome = replace(attempt.outcome, tries=0 if cut_short else tries, cost_usd=cost_usd, usage=usage)
                 if keep_unanswered or not _unanswered(outcome):
                     self._on_disk(outcome)
@@ -309,7 +312,7 @@ class Pace:
                 self._limit = max(1.0, self._limit / 2)
                 self._halved_at = now
             self._hold_until = max(self._hold_until, now + min(LONGEST_WAIT_S, attempt.retry_after_s or 0.5))
-        elif not attempt.retry:
+        elif not attempt.retry and not attempt.stops:
             step = 1 / self._limit if self._complained else 1.0
             self._limit = min(float(self._ceiling), self._limit + step)
 

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from evalft import cache, candidates, errors, planning, prompts, scoring, summary, testset
 from evalft.cache import Cache
+from evalft.candidates.api import ApiCandidate
 from evalft.candidates.model_files import reads_raw_input
 from evalft.config import CandidateConfig, Config, digest
 from evalft.decision.evidence import Evidence, Setting, TrainingPlan
@@ -91,17 +92,17 @@ def assess(
     with folder.locked():
         _open_folder(prepared, fresh)
         why_partial = asyncio.run(_ask(prepared, fresh, progress))
-        return _conclude(prepared, why_partial, progress)
+        return _conclude(prepared, why_partial)
 
 
-def decide_again(path: Path, config: Config, progress: Progress) -> Assessment:
+def decide_again(path: Path, config: Config) -> Assessment:
     """The verdict from the scores that a run folder holds, under this config's thresholds, prices and volumes."""
     prepared = prepare(config, out=path)
     known = prepared.folder.manifest().get("digest")
     if known != prepared.digest:
         raise UserError(f"{path}: what --set changes here needs new answers; use `evalft assess` with it")
     with prepared.folder.locked():
-        return _conclude(prepared, None, progress)
+        return _conclude(prepared, None)
 
 
 def render(path: Path) -> None:
@@ -218,7 +219,7 @@ async def _ask(prepared: Prepared, fresh: bool, progress: Progress) -> str | Non
                     await _open(asking, settled, folder, progress)
             except BaseException:
                 for asking in askings:
-                    await asking.candidate.close()
+                    await asking.close()
                 raise
             for asking in askings:
                 await asking.finish()
@@ -243,8 +244,8 @@ async def _open(asking: Asking, settled: dict[str, Any], folder: RunFolder, prog
         for choice in asking.choices:
             folder.log(f"{name}: {choice}")
         choices = folder.manifest().get("choices", {}) | {name: asking.choices}
-        found = getattr(asking.candidate, "settled", dict)()
-        settled |= {name: found} if found else {}
+        if isinstance(asking.candidate, ApiCandidate):
+            settled[name] = asking.candidate.settled()
         device = asking.candidate.identity().get("device")
         runs_on = folder.manifest().get("runs_on", {}) | ({name: device} if device else {})
         folder.update_manifest(choices=choices, settled=settled, runs_on=runs_on)
@@ -283,7 +284,7 @@ def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
 # ---------------------------------------------------------------- concluding
 
 
-def _conclude(prepared: Prepared, why_partial: str | None, progress: Progress) -> Assessment:
+def _conclude(prepared: Prepared, why_partial: str | None) -> Assessment:
     """Score what is on disk, decide, write the result. A run with missing rows has scores so far and no verdict."""
     config, data, folder = prepared.config, prepared.data, prepared.folder
     manifest = folder.manifest()

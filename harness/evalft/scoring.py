@@ -10,8 +10,9 @@ Every number can be had again from predictions/<candidate>.jsonl by scikit-learn
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -130,7 +131,7 @@ def score(
         unsupported=tuple(label for label, rows in judged.support.items() if not rows),
         primary=primary_name,
         row_metric=primary_name if primary_name in row_scores else "accuracy",
-        resample=_resampler(measures),
+        resample=partial(_OnRows, measures),
     )
 
 
@@ -375,21 +376,23 @@ def _cannot_pass(names: Sequence[str], support: Mapping[str, int], task: TaskCon
     return dict.fromkeys(macro, reason)
 
 
-def _resampler(measures: Mapping[str, Measure]) -> Callable[[Ints], Mapping[str, float]]:
-    sizes = {name: int(found.cells.max(initial=-1)) + 1 for name, found in measures.items()}
+class _OnRows(Mapping[str, float]):
+    """Every metric on a choice of rows, worked out when asked for: thousands of choices need few of the metrics."""
 
-    def resample(index: Ints) -> dict[str, float]:
-        counts: dict[int, Floats] = {}
-        values = {}
-        for name, found in measures.items():
-            weights = counts.get(id(found.cells))
-            if weights is None:
-                weights = np.bincount(found.cells[index], minlength=sizes[name]).astype(np.float64)[None, :]
-                counts[id(found.cells)] = weights
-            values[name] = float(found.statistic(weights)[0])
-        return values
+    def __init__(self, measures: Mapping[str, Measure], index: Ints) -> None:
+        self._measures, self._index = measures, index
 
-    return resample
+    def __getitem__(self, name: str) -> float:
+        found = self._measures[name]
+        size = int(found.cells.max(initial=-1)) + 1
+        weights = np.bincount(found.cells[self._index], minlength=size).astype(np.float64)
+        return float(found.statistic(weights[None, :])[0])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._measures)
+
+    def __len__(self) -> int:
+        return len(self._measures)
 
 
 # ---------------------------------------------------------------- small things

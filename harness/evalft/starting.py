@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def from_data(
     loaded = testset.load(asked.task)
     task = loaded.task.model_copy(update={"test": where})
     said = [*loaded.assumed, *loaded.warnings]
-    lines = {"name": task.name, "type": task.type, "test": _relative(where, folder)}
+    lines: dict[str, object] = {"name": task.name, "type": task.type, "test": _relative(where, folder)}
     if split is not None:
         test, train = testset.split(asked.task, split)
         for name, rows in (("test", test), ("train", train)):
@@ -98,8 +99,6 @@ def _first_metric(task_type: str | None) -> str:
 def _relative(path: str, folder: Path) -> str:
     if path.startswith("hf:"):
         return path
-    import os
-
     return os.path.relpath(path, folder.absolute())
 
 
