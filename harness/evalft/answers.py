@@ -179,8 +179,7 @@ class _Reader:
             data = _value_of(data)
         if not isinstance(data, list) or not all(isinstance(item, str) for item in data):
             return None
-        known = {self._is_label(self.fold(item)) for item in data}
-        return known - {None} or known
+        return {self._is_label(self.fold(item)) for item in data}
 
     def _mentions_or_none(self, folded: str) -> set[str | None] | None:
         """The labels named; the empty set where it says none of them; None where it says neither."""

@@ -86,7 +86,9 @@ def show(checked: Checked, console: Console) -> None:
     def line(words: str) -> None:
         say(printable(words), markup=False, highlight=False)
 
-    line(f"{config.task.name}: {config.task.type}, {len(data.test):,} test rows, {len(data.train):,} train, {len(data.dev):,} dev")
+    line(
+        f"{config.task.name}: {config.task.type}, {len(data.test):,} test rows, {len(data.train):,} train, {len(data.dev):,} dev"
+    )
     for words in data.assumed:
         line(f"- {words}")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))

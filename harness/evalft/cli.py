@@ -114,7 +114,9 @@ def check(**options: Any) -> None:
 
 @group.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Thresholds, prices, volumes to decide under.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Thresholds, prices, volumes to decide under."
+)
 @click.option("--threshold", "thresholds", multiple=True, metavar="'METRIC >= X'")
 @click.option("--exit-code", is_flag=True, help="Status 3 for tune, stop, fix_labels; 4 for more_test_data.")
 def decide(run: Path, overrides: Sequence[str], thresholds: Sequence[str], exit_code: bool) -> int:
@@ -198,7 +200,9 @@ def _configure(
     if source is None:
         source = Path("evalft.yaml")
         if not source.exists():
-            raise UserError("there is no evalft.yaml here; name a config or a data file, or write one with `evalft init`")
+            raise UserError(
+                "there is no evalft.yaml here; name a config or a data file, or write one with `evalft init`"
+            )
     if source.is_dir() and (source / "manifest.json").exists():
         return load(source / "config.yaml", overrides, extra), out or source
     if source.is_dir() and (source / "evalft.yaml").exists():
@@ -243,3 +247,7 @@ def _console(stderr: bool = False) -> Console:
     from rich.console import Console
 
     return Console(stderr=stderr)
+
+
+if __name__ == "__main__":
+    main()

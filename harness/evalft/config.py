@@ -599,10 +599,11 @@ def _cross_checks(config: Config, source: str, lines: Mapping[Place, int]) -> li
         faults.append(f"{_where(('engine',), source, lines)}: engine: ray is not available in this version; use local")
     if config.judge is not None:
         faults.append(f"{_where(('judge',), source, lines)}: judge: not available in this version; remove the section")
-    if config.decide.sequential:
-        faults.append(
-            f"{_where(('decide', 'sequential'), source, lines)}: decide.sequential: not available in this version"
-        )
+    for key in ("error_cost_usd", "ladder", "pilot", "sequential"):
+        if getattr(config.decide, key):
+            faults.append(
+                f"{_where(('decide', key), source, lines)}: decide.{key}: not available in this version; remove it"
+            )
     return faults
 
 

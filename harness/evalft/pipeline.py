@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from evalft.candidates.api import ApiCandidate
 from evalft.candidates.model_files import reads_raw_input
 from evalft.config import CandidateConfig, Config, digest
 from evalft.decision.evidence import Evidence, Setting, TrainingPlan
+from evalft.decision.tuning import trainable_base
 from evalft.decision.verdict import decide
 from evalft.errors import BudgetReached, UserError
 from evalft.execution import Asking
@@ -62,13 +65,15 @@ class Assessment:
 def prepare(config: Config, *, out: Path | None = None, limit: int | None = None) -> Prepared:
     """Read and check all there is to check without spending anything. Raises UserError with every fault."""
     if not config.candidates:
-        raise UserError("no candidates: name one with --model openai:gpt-5-mini or --model hf:FOLDER, or under `candidates:`")
+        raise UserError(
+            "no candidates: name one with --model openai:gpt-5-mini or --model hf:FOLDER, or under `candidates:`"
+        )
     data = testset.load(config.task, limit=limit)
     config = config.model_copy(update={"task": scoring.with_metrics(data.task, config.thresholds)})
     config = _with_prompt(config, data)
     requests = {candidate.name: _requests(config, candidate, data) for candidate in config.candidates}
     plans = planning.plan(config, config.task, data.test, requests)
-    whole = _digest(config, data)
+    whole = _digest(config, data, requests)
     path = out or Path("reports") / f"{slug(config.task.name or 'task')}-{whole[:8]}"
     return Prepared(config, data, requests, plans, RunFolder(path), whole)
 
@@ -123,7 +128,9 @@ def _with_prompt(config: Config, data: TestSet) -> Config:
 
 
 def _requests(config: Config, candidate: CandidateConfig, data: TestSet) -> list[Request]:
-    messages = prompts.prompter(config.task, candidate, data.train, raw=candidate.provider == "hf" and reads_raw_input(candidate.model_id))
+    messages = prompts.prompter(
+        config.task, candidate, data.train, raw=candidate.provider == "hf" and reads_raw_input(candidate.model_id)
+    )
     return [
         Request(example.id, index, repeat, messages(example))
         for index, example in enumerate(data.test)
@@ -131,9 +138,7 @@ def _requests(config: Config, candidate: CandidateConfig, data: TestSet) -> list
     ]
 
 
-def _dev_requests(
-    config: Config, candidate: CandidateConfig, data: TestSet
-) -> list[tuple[Request, Sequence[str]]]:
+def _dev_requests(config: Config, candidate: CandidateConfig, data: TestSet) -> list[tuple[Request, Sequence[str]]]:
     """Dev rows with their labels, for cut-offs of sequence classifiers."""
     if not (config.task.type == "multilabel" and candidate.provider == "hf" and reads_raw_input(candidate.model_id)):
         return []
@@ -141,7 +146,7 @@ def _dev_requests(
     return [(Request(row.id, i, 0, messages(row)), tuple(row.target)) for i, row in enumerate(data.dev)]
 
 
-def _digest(config: Config, data: TestSet) -> str:
+def _digest(config: Config, data: TestSet, requests: Mapping[str, Sequence[Request]]) -> str:
     """Of all that the answers and their scores depend on; not prices, thresholds, limits, decide, gate, report."""
     task = config.task
     return digest(
@@ -149,10 +154,19 @@ def _digest(config: Config, data: TestSet) -> str:
             "rows": [testset.content_digest(rows) for rows in (data.test, data.dev, data.train)],
             "task": task.model_dump(mode="json", exclude={"test", "dev", "train", "name"}),
             "candidates": [candidates.digest_parts(candidate, config) for candidate in config.candidates],
+            "asked": [_asked_digest(requests[candidate.name]) for candidate in config.candidates],
             "expand": config.expand.model_dump(mode="json"),
             "tune": config.tune.model_dump(mode="json", exclude={"processes", "strategy", "tracking"}),
         }
     )
+
+
+def _asked_digest(requests: Sequence[Request]) -> str:
+    """Of the messages as sent: a prompt may read any column of a row."""
+    whole = sha256()
+    for request in requests:
+        whole.update(json.dumps([dict(turn) for turn in request.messages], sort_keys=True).encode())
+    return whole.hexdigest()
 
 
 def _open_folder(prepared: Prepared, fresh: bool) -> None:
@@ -351,7 +365,9 @@ def _priced(
         return again, "override"
     if isinstance(now, HourPrice) and isinstance(then, HourPrice) and now.per_hour(device) != then.per_hour(device):
         if not then.per_hour(device):
-            raise UserError(f"candidate {candidate.name}: it ran at 0 USD per hour, so its hours are not known; use --fresh")
+            raise UserError(
+                f"candidate {candidate.name}: it ran at 0 USD per hour, so its hours are not known; use --fresh"
+            )
         factor = now.per_hour(device) / then.per_hour(device)
         return [replace(o, cost_usd=o.cost_usd * factor) for o in outcomes], "override"
     return outcomes, basis
@@ -391,35 +407,29 @@ def _evidence(prepared: Prepared, scored: Mapping[str, Scored]) -> tuple[list[Ev
                 scores=found.row_scores,
             )
         )
+    plan = _training(prepared, scored, trainable_base(evidence, primary, config.tune.base))
     groups = [example.group for example in data.test]
     lone = config.task.train is None
-    generated = (config.expand.target_rows or planning.DEFAULT_TARGET_ROWS) if config.expand.teacher and data.train else 0
+    generated = (
+        (config.expand.target_rows or planning.DEFAULT_TARGET_ROWS) if config.expand.teacher and data.train else 0
+    )
     return evidence, Setting(
         thresholds=config.parsed_thresholds,
         decide=config.decide,
         primary=primary,
         groups=None if None in groups else np.unique(np.array(groups, dtype=str), return_inverse=True)[1],
-        training=_training(prepared, scored),
+        training=plan,
         train_rows=len(data.train),
         train_rows_possible=data.train_possible if lone else generated,
         lone_file=lone,
     )
 
 
-def _training(prepared: Prepared, scored: Mapping[str, Scored]) -> TrainingPlan:
-    """What tuning `tune.base`, else the best hf: candidate, would take."""
+def _training(prepared: Prepared, scored: Mapping[str, Scored], base: str | None) -> TrainingPlan:
+    """What tuning `base` would take; a tuned model is taken to cost per query what its base does."""
     config, data = prepared.config, prepared.data
-    primary = scoring.primary(config.task)
-
-    def quality(candidate: CandidateConfig) -> float:
-        interval = scored[candidate.name].intervals.get(primary)
-        return -1.0 if interval is None or interval.value is None else interval.value
-
-    own = [candidate for candidate in config.candidates if planning.trainable(candidate)]
-    best = max(own, key=quality, default=None)
-    base = config.tune.base or (best.model if best else None)
-    after = next((c for c in own if c.model == base), best)
-    cost_after = scored[after.name].intervals["cost_per_query"].value if after else None
+    same = next((candidate for candidate in config.candidates if candidate.model == base), None)
+    cost_after = scored[same.name].intervals["cost_per_query"].value if same else None
     teacher = next((c for c in config.candidates if c.model == config.expand.teacher), None)
     cost_teacher = scored[teacher.name].intervals["cost_per_query"].value if teacher else None
     estimate = planning.training_estimate(config, config.task, base, data.train or data.test, cost_teacher)

@@ -138,7 +138,10 @@ def training_estimate(
     parameters = _parameters(base[3:])
     on_gpu = _has_gpu()
     device = "gpu" if on_gpu else "cpu"
-    assumptions = [f"{target_rows} training rows, {epochs:g} epochs", f"{FLOPS_PER_S[device]:g} FLOP/s on this {device}"]
+    assumptions = [
+        f"{target_rows} training rows, {epochs:g} epochs",
+        f"{FLOPS_PER_S[device]:g} FLOP/s on this {device}",
+    ]
     if parameters is None:
         parameters = 1e9
         assumptions.append(f"the size of {base} is not known before it is loaded; 1e9 parameters are assumed")
@@ -152,15 +155,17 @@ def training_estimate(
     data_usd = (teacher_usd_per_row or 0.0) * target_rows
     why_not = []
     if config.limits.max_gpu_hours is not None and hours > config.limits.max_gpu_hours:
-        why_not.append(f"about {hours:.3g} hours of training, and limits.max_gpu_hours is {config.limits.max_gpu_hours:g}")
+        why_not.append(
+            f"about {hours:.3g} hours of training, and limits.max_gpu_hours is {config.limits.max_gpu_hours:g}"
+        )
     if data_usd > config.limits.max_cost_usd:
-        why_not.append(f"about ${data_usd:.2f} for the teacher, and limits.max_cost_usd is {config.limits.max_cost_usd:g}")
+        why_not.append(
+            f"about ${data_usd:.2f} for the teacher, and limits.max_cost_usd is {config.limits.max_cost_usd:g}"
+        )
     free = _free_memory_gb(on_gpu)
     if free is not None and memory > free:
         why_not.append(f"about {memory:.1f} GB of memory, and {free:.1f} GB are free on this {device}")
-    return TrainingEstimate(
-        base, hours, hours * per_hour, data_usd, memory, tuple(why_not), tuple(assumptions)
-    )
+    return TrainingEstimate(base, hours, hours * per_hour, data_usd, memory, tuple(why_not), tuple(assumptions))
 
 
 def weights_gb(model: str) -> float | None:

@@ -177,5 +177,3 @@ def _stop(process: subprocess.Popen[str]) -> None:
             stream.close()
     process.terminate()
     process.wait(timeout=10)
-
-

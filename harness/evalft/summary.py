@@ -22,7 +22,17 @@ from evalft.store import NAMES, slug
 from evalft.testset import TestSet
 
 SCHEMA = "evalft.summary/1"
-RECORDED_PACKAGES = ("evalft", "openai", "torch", "transformers", "peft", "numpy", "scipy", "scikit-learn", "genai-prices")
+RECORDED_PACKAGES = (
+    "evalft",
+    "openai",
+    "torch",
+    "transformers",
+    "peft",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "genai-prices",
+)
 
 
 def manifest(config: Config, data: TestSet, digest: str, fresh: bool) -> dict[str, Any]:
@@ -60,7 +70,10 @@ def resolved_config(config: Config, folder: Path) -> str:
     base = data.get("tune", {}).get("base")
     if base and base.startswith("hf:"):
         data["tune"]["base"] = f"hf:{relative(base[3:])}"
-    return f"# evalft {_version('evalft')}: this run's config with every default; `evalft assess` runs it again\n" + dump(data)
+    return (
+        f"# evalft {_version('evalft')}: this run's config with every default; `evalft assess` runs it again\n"
+        + dump(data)
+    )
 
 
 def build(
@@ -180,7 +193,9 @@ def _candidate(
             "rescued": covered.rescued,
             "failures": dict(covered.failures),
         },
-        "thresholds": {metric: _threshold(asdict(result)) for metric, result in status.thresholds.items()} if status else None,
+        "thresholds": {metric: _threshold(asdict(result)) for metric, result in status.thresholds.items()}
+        if status
+        else None,
         "status": status.status if status else None,
         "choices": list(choices),
         "price": dict(price),

@@ -231,14 +231,16 @@ class ApiCandidate:
                     messages=list(request.messages), **fields
                 )
                 body = raw.content
-        except (TimeoutError, openai.APITimeoutError):
+        except TimeoutError:
             return self._no_answer(request, "timeout", f"no answer within {self._timeout_s:g} s")
         except openai.APIStatusError as error:
             raise _refused(error) from None
         except openai.APIConnectionError as error:
-            cause = error.__cause__ or error
+            lost = _lost_connection(error)
+            if lost is None:
+                return self._no_answer(request, "timeout", f"no answer within {self._timeout_s:g} s")
             return self._no_answer(
-                request, "connection", _one_line(cause) or type(cause).__name__, billed=not _never_reached(cause)
+                request, "connection", _one_line(lost) or type(lost).__name__, billed=not _never_reached(lost)
             )
         except openai.OpenAIError as error:
             return self._no_answer(request, "bad_response", _one_line(error))
@@ -377,9 +379,26 @@ def _about_length(refused: _Refused) -> bool:
     return "context_length" in refused.code or "context length" in refused.message
 
 
-def _never_reached(cause: BaseException) -> bool:
+def _lost_connection(error: BaseException) -> BaseException | None:
+    """The failed connection behind an error, None where it was the clock. The SDK's aiohttp transport reports both as a
+    timeout, so the cause decides."""
+    from aiohttp import ClientConnectionError, ServerTimeoutError
+
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ServerTimeoutError):
+            return None
+        if isinstance(cause, ClientConnectionError | ConnectionError):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return None if "timed out" in str(error).lower() else error
+
+
+def _never_reached(lost: BaseException) -> bool:
     """True where the request cannot have been billed: the connection was never made."""
-    return isinstance(cause, ConnectionRefusedError) or "connect" in type(cause).__name__.lower()
+    from aiohttp import ClientConnectorError
+
+    return isinstance(lost, ClientConnectorError | ConnectionRefusedError)
 
 
 def _usage(body: object) -> Usage | None:

@@ -23,7 +23,8 @@ def label_probabilities(
     path, path_probability, ended = "", 1.0, False
     for step in content[:MAX_TOKENS]:
         chosen = str(step.get("token", ""))
-        for alternative in step.get("top_logprobs") or ():
+        listed = step.get("top_logprobs")
+        for alternative in listed if isinstance(listed, list) else ():
             token = str(alternative.get("token", ""))
             if token != chosen:
                 only = _only_label(path + token, labels)

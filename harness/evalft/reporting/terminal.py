@@ -1,0 +1,72 @@
+"""A run folder -> the verdict and a table per candidate on the terminal, readable at 80 columns.
+
+Text from others is stripped of terminal escapes (`text.printable`) and never read as rich markup.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evalft.reporting import text, view
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+COLOURS = {"pass": "green", "fail": "red", "undecided": "yellow"}
+
+
+def show(run: Path, console: Console) -> None:
+    """Prints; raises UserError where the folder has no readable summary."""
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    def plain(words: str, style: str = "") -> Text:
+        words = text.printable(words)
+        return Text(words.encode(console.encoding, "backslashreplace").decode(console.encoding), style=style)
+
+    def status(word: str | None) -> Text:
+        symbol = view.SYMBOLS[word].encode(console.encoding, "ignore").decode(console.encoding) if word else ""
+        return Text(f"{symbol} {word}".strip(), style=COLOURS[word]) if word else Text()
+
+    def item(words: str, style: str = "") -> None:
+        console.print(Padding(plain(f"- {words}", style), (0, 0, 0, 2), expand=False))
+
+    found = view.read(run)
+    for line in found.banner:
+        console.print(plain(line, "bold yellow"))
+    console.print(plain(f"Verdict: {(found.verdict.action or 'none').replace('_', ' ')}", "bold"))
+    stand_in = f" ({view.STAND_IN})" if found.verdict.stand_in else ""
+    console.print(plain(found.verdict.sentence + stand_in))
+    for reason in found.verdict.reasons:
+        item(reason)
+    if found.verdict.flips_if:
+        console.print("What would change it:")
+        for line in found.verdict.flips_if:
+            item(line)
+    for candidate in found.candidates:
+        marks = [candidate.role] * (candidate.role != "candidate") + [view.STAND_IN] * candidate.stand_in
+        name = candidate.name + (f" ({', '.join(marks)})" if marks else "")
+        console.print()
+        console.print(Text.assemble(plain(name, "bold"), "  ", status(candidate.status)))
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+        table.add_column("", min_width=26, overflow="fold")
+        table.add_column("value", min_width=12, justify="right", no_wrap=True)
+        table.add_column(f"{found.confidence} interval", min_width=27, justify="right", no_wrap=True)
+        table.add_column("", no_wrap=True)
+        for measure in (*candidate.headline, candidate.cost, *candidate.latency):
+            table.add_row(
+                plain(f"  {measure.name} {measure.require}".rstrip()),
+                plain(measure.value),
+                plain(measure.interval),
+                status(measure.status),
+            )
+        console.print(table)
+        failures = ", ".join(f"{kind} {rows:,}" for kind, rows, _, _ in candidate.failures)
+        scored = f"  scored {candidate.coverage} ({candidate.coverage_percent})"
+        console.print(plain(f"{scored}; failures: {failures}" if failures else scored))
+    console.print()
+    console.print(plain("Spent: " + ", ".join(f"{name} {value}" for name, value in found.spent)))
+    for line in found.warnings:
+        console.print(plain(f"Warning: {line}", "yellow"))

@@ -1,0 +1,44 @@
+"""A quantile with its exact, distribution-free interval between order statistics.
+
+Hahn & Meeker (1991), "Statistical Intervals", section 5.2: the number of values below the q-quantile is binomial
+(n, q), whatever their distribution. With few rows no order statistic bounds a high percentile from above: that end is
+then infinite, not guessed.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from evalft.stats.interval import Interval
+from evalft.stats.proportion import rows_needed_to_pass
+
+
+def quantile(values: ArrayLike, q: float) -> Interval:
+    """The q-quantile (0 < q < 1) of `values` (n,): the order statistic of rank ceil(n q), numpy's "inverted_cdf"."""
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    n = ordered.size
+    if n == 0:
+        return Interval(None, 0, "order_statistic", reason="no rows")
+
+    def ends(alpha: float) -> tuple[float, float]:
+        from scipy.stats import binom
+
+        low_rank = int(binom.ppf(alpha, n, q))  # the largest rank l with P(fewer than l values below) <= alpha
+        if binom.cdf(low_rank, n, q) <= alpha:
+            low_rank += 1
+        high_rank = int(binom.isf(alpha, n, q)) + 1
+        low = float(ordered[low_rank - 1]) if low_rank >= 1 else -math.inf
+        high = float(ordered[high_rank - 1]) if high_rank <= n else math.inf
+        return low, high
+
+    return Interval(float(np.quantile(ordered, q, method="inverted_cdf")), n, "order_statistic", ends)
+
+
+def rows_needed_to_bound(q: float, alpha: float) -> int:
+    """The fewest rows whose largest and smallest value bound the q-quantile on both sides, each at error alpha."""
+    rows = rows_needed_to_pass(max(q, 1 - q), alpha)
+    assert rows is not None, "q lies between 0 and 1"
+    return rows

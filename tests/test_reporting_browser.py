@@ -1,0 +1,189 @@
+"""report.html in a real browser: injections inert, nothing leaves the page, the filter works, narrow screens fit."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+import run_folder
+
+from evalft.reporting import html
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+QUIET = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --disable-default-apps --enable-logging=stderr"
+).split()
+
+
+@pytest.fixture(autouse=True)
+def _browser() -> None:
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed")
+
+
+def _browse(page: Path, *options: str) -> tuple[str, str]:
+    """The page's DOM after its scripts ran, and what the browser logged."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        command = [str(CHROMIUM), *QUIET, f"--user-data-dir={profile}", "--virtual-time-budget=3000", *options]
+        done = subprocess.run([*command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120)
+    assert "<html" in done.stdout, done.stderr
+    return done.stdout, done.stderr
+
+
+def _title(dom: str) -> str:
+    found = re.search(r"<title>(.*?)</title>", dom, re.DOTALL)
+    return found[1] if found else ""
+
+
+@pytest.fixture
+def asked() -> Iterator[tuple[int, list[str]]]:
+    """A port, and the paths that were asked for on it."""
+    paths: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            paths.append(self.path)
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server.server_address[1], paths
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def _hostile(port: int) -> tuple[str, ...]:
+    url = f"http://127.0.0.1:{port}"
+    return (
+        *run_folder.HOSTILE,
+        f"<img src={url}/img><link rel=stylesheet href={url}/css><style>@import '{url}/import'</style>",
+        f"<script src={url}/script></script><script>fetch('{url}/fetch')</script>",
+        f'" onmouseover="x" style="background:url({url}/style)',
+    )
+
+
+def test_injections_are_inert_and_no_request_leaves_the_page(tmp_path: Path, asked: tuple[int, list[str]]) -> None:
+    port, paths = asked
+    run_folder.write(tmp_path, hostile=_hostile(port))
+    page = tmp_path / "report.html"
+    page.write_text(html.render(tmp_path), encoding="utf-8")
+    dom, log = _browse(page)
+    assert _title(dom) == "banking &lt;intents&gt; – evalft report"
+    assert paths == []
+    assert "Content Security Policy" not in log, "the page's own parts must not need what its policy forbids"
+    assert "Uncaught" not in log
+
+
+def test_the_same_texts_unescaped_do_run_and_do_ask(tmp_path: Path, asked: tuple[int, list[str]]) -> None:
+    """The control: without escaping and policy the test above would see both."""
+    port, paths = asked
+    page = tmp_path / "control.html"
+    body = "".join((*_hostile(port)[:2], *_hostile(port)[-3:]))  # the others would swallow what follows
+    page.write_text(f"<!doctype html><html><title>x</title><body>{body}", encoding="utf-8")
+    dom, _ = _browse(page)
+    assert _title(dom) == "pwned" and "/img" in paths
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Path:
+    run_folder.write(tmp_path)
+    path = tmp_path / "report.html"
+    path.write_text(html.render(tmp_path), encoding="utf-8")
+    return path
+
+
+def _driven(page: Path, script: str) -> Path:
+    """A copy whose policy is taken out, with a script that acts as the reader and leaves what it saw in the title."""
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text(encoding="utf-8"))
+    copy = page.with_name("driven.html")
+    copy.write_text(text.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
+    return copy
+
+
+def test_the_filter_runs_under_the_policy_and_without_script_all_rows_are_there(page: Path) -> None:
+    dom, _ = _browse(page)
+    assert re.search(r'id="shown"[^>]*>60 of 60 rows shown', dom)
+    written = page.read_text(encoding="utf-8")
+    assert '<div class="controls" id="filter" hidden>' in written
+    assert not re.search(r'<article class="example"[^>]*hidden', written)
+
+
+def test_searching_and_choosing_show_just_the_rows_that_fit(page: Path) -> None:
+    script = """
+      const left = () => [...document.querySelectorAll('.example')].filter((row) => !row.hidden);
+      const search = document.getElementById('search'), outcome = document.getElementById('outcome');
+      search.value = 'COFFEE'; search.dispatchEvent(new Event('input'));
+      setTimeout(() => {
+        const found = left().length, right = left().every((row) => row.textContent.includes('coffee'));
+        search.value = ''; search.dispatchEvent(new Event('input'));
+        outcome.value = '1 failed'; outcome.dispatchEvent(new Event('change'));
+        setTimeout(() => {
+          const failed = left().length;
+          outcome.value = 'any'; outcome.dispatchEvent(new Event('change'));
+          document.title = [found, right, failed, left().length].join(' ');
+        }, 400);
+      }, 400);
+    """
+    source = page.read_text(encoding="utf-8")
+    articles = re.findall(r'<article class="example" data-marks="([^"]*)">(.*?)</article>', source, re.DOTALL)
+    coffee = sum("coffee" in words for _, words in articles)
+    failed = sum(marks.split()[1] == "failed" for marks, _ in articles)
+    missed = sum(set(marks.split()) != {"right"} for marks, _ in articles)
+    assert 0 < coffee < len(articles) and failed and missed < len(articles)
+    dom, _ = _browse(_driven(page, script))
+    assert _title(dom) == f"{coffee} true {failed} {missed}"
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_no_width_makes_the_page_itself_scroll_sideways(page: Path, width: int) -> None:
+    script = "document.title = document.documentElement.scrollWidth + ' ' + document.documentElement.clientWidth;"
+    frame = page.with_name("frame.html")
+    driven = _driven(page, f"{script} parent.postMessage(document.title, '*');")
+    frame.write_text(
+        f"<!doctype html><title></title><script>onmessage = (e) => document.title = e.data;</script>"
+        f'<iframe src="{driven.as_uri()}" width="{width}" height="800" frameborder="0"></iframe>',
+        encoding="utf-8",
+    )
+    dom, _ = _browse(frame)
+    inner, outer = map(int, _title(dom).split())
+    assert inner <= outer <= width
+
+
+@pytest.mark.parametrize("scheme", [0, 1])
+def test_text_keeps_its_contrast_in_dark_and_light(page: Path, scheme: int) -> None:
+    """WCAG AA: 4.5 to 1 for every colour that text has on the page (blink: 0 is dark, 1 is light)."""
+    script = r"""
+      const parts = (c) => c.match(/[\d.]+/g).map(Number);
+      const light = (c) => { const [r, g, b] = parts(c).slice(0, 3).map((v) => {
+        v /= 255; return v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; });
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+      const behind = (e) => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor;
+        if (c.startsWith('rgb') && (parts(c)[3] ?? 1) === 1) return c; } return 'rgb(255, 255, 255)'; };
+      let worst = 99;
+      for (const e of document.querySelectorAll('main *:not(svg *), header *')) {
+        if (![...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim())) continue;
+        const [a, b] = [light(getComputedStyle(e).color), light(behind(e))];
+        worst = Math.min(worst, (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05));
+      }
+      document.title = matchMedia('(prefers-color-scheme: dark)').matches + ' ' + worst.toFixed(2);
+    """
+    dom, _ = _browse(_driven(page, script), f"--blink-settings=preferredColorScheme={scheme}")
+    dark, worst = _title(dom).split()
+    assert dark == ("true" if scheme == 0 else "false")
+    assert float(worst) >= 4.5

@@ -1,0 +1,662 @@
+"""Intervals and tests: equal to SciPy and scikit-learn where those have them, and right as often as they say."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+
+from evalft.stats import bootstrap, ranking
+from evalft.stats.auc import auc
+from evalft.stats.bootstrap import mean, weighted
+from evalft.stats.interval import Interval
+from evalft.stats.level import level_reached
+from evalft.stats.order import quantile, rows_needed_to_bound
+from evalft.stats.paired import mcnemar_exact, paired_difference
+from evalft.stats.proportion import clopper_pearson, proportion, rows_needed_to_pass
+
+ALPHAS = (0.0005, 0.005, 0.0125, 0.025, 0.05, 0.1, 0.3, 0.49)
+SIZES = (20, 50, 100, 300)
+SHARES = (0.5, 0.8, 0.95, 0.99)
+
+alphas = st.floats(1e-6, 0.49)
+quick = settings(max_examples=40, deadline=None)
+
+
+def rows(k: int, n: int) -> NDArray[np.bool_]:
+    return np.arange(n) < k
+
+
+def assert_ends_move_inwards(interval: Interval) -> None:
+    """As alpha grows; the value always lies between them."""
+    ends = [interval.ends(alpha) for alpha in ALPHAS]
+    lows, highs = [low for low, _ in ends], [high for _, high in ends]
+    assert lows == sorted(lows)
+    assert highs == sorted(highs, reverse=True)
+    assert interval.value is not None
+    assert lows[-1] <= interval.value + 1e-12 and interval.value <= highs[-1] + 1e-12
+
+
+# ---------------------------------------------------------------- proportions
+
+
+@quick
+@given(st.integers(1, 400), st.data(), alphas)
+def test_a_proportion_has_scipys_exact_interval(n: int, data: st.DataObject, alpha: float) -> None:
+    k = data.draw(st.integers(0, n))
+    low, high = proportion(rows(k, n)).ends(alpha)
+    exact = scipy.stats.binomtest(k, n).proportion_ci(confidence_level=1 - 2 * alpha, method="exact")
+    assert (low, high) == pytest.approx((exact.low, exact.high), abs=1e-9)
+
+
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("p", SHARES)
+def test_an_exact_interval_misses_on_each_side_at_most_as_often_as_it_says(n: int, p: float) -> None:
+    chance = scipy.stats.binom.pmf(np.arange(n + 1), n, p)
+    ends = np.array([proportion(rows(k, n)).ends(0.025) for k in range(n + 1)])
+    assert chance[ends[:, 0] > p].sum() <= 0.025
+    assert chance[ends[:, 1] < p].sum() <= 0.025
+
+
+@quick
+@given(st.floats(0.01, 0.999), alphas)
+def test_rows_needed_are_the_fewest_that_can_pass(bound: float, alpha: float) -> None:
+    n = rows_needed_to_pass(bound, alpha)
+    assert n is not None
+    assert proportion(rows(n, n)).ends(alpha)[0] >= bound
+    assert n == 1 or proportion(rows(n - 1, n - 1)).ends(alpha)[0] < bound
+
+
+def test_no_number_of_rows_shows_that_every_row_is_right_and_one_row_shows_nothing_is_needed() -> None:
+    assert rows_needed_to_pass(1.0, 0.025) is None
+    assert rows_needed_to_pass(0.0, 0.025) == 1
+
+
+@quick
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 11)), min_size=1, max_size=80))
+def test_ends_of_proportions_move_inwards(pairs: list[tuple[bool, int]]) -> None:
+    right = np.array([right for right, _ in pairs])
+    groups = np.array([group for _, group in pairs])
+    assert_ends_move_inwards(proportion(right))
+    grouped = proportion(right, groups)
+    if len(set(groups)) >= 8:
+        assert_ends_move_inwards(grouped)
+    else:
+        assert grouped.value == right.mean()
+        assert grouped.ends(0.1) == (-math.inf, math.inf)
+        assert grouped.reason is not None and "group" in grouped.reason
+
+
+def test_grouped_proportions_follow_korn_and_graubard() -> None:
+    """The effective number of rows, written down a second time from the paper."""
+    rng = np.random.default_rng(0)
+    groups = rng.integers(0, 20, 150)
+    right = rng.random(150) < np.linspace(0.3, 0.95, 20)[groups]
+    p, n = right.mean(), right.size
+    totals = np.array([(right[groups == g] - p).sum() / n for g in np.unique(groups)])
+    count = totals.size
+    variance = count / (count - 1) * (totals**2).sum()
+    for alpha in ALPHAS[:-1]:
+        shrink = scipy.stats.norm.ppf(alpha) / scipy.stats.t.ppf(alpha, count - 1)
+        effective = min(n, p * (1 - p) / variance) * shrink**2
+        k = p * effective
+        low = scipy.stats.beta.ppf(alpha, k, effective - k + 1)
+        high = scipy.stats.beta.isf(alpha, k + 1, effective - k)
+        assert proportion(right, groups).ends(alpha) == pytest.approx((low, high), abs=1e-9)
+
+
+@pytest.mark.parametrize("right_share", [1.0, 0.5, 0.0])
+def test_groups_without_spread_between_them_count_as_one_row_each(right_share: float) -> None:
+    groups = np.repeat(np.arange(10), 6)
+    right = np.tile(np.arange(6) < 6 * right_share, 10)
+    assert proportion(right, groups).ends(0.025) == clopper_pearson(10 * right_share, 10, 0.025)
+
+
+def test_copies_of_a_row_add_no_certainty() -> None:
+    rng = np.random.default_rng(1)
+    misses = {"grouped": 0, "ignored": 0}
+    for _ in range(400):
+        one = rng.random(25) < 0.8
+        right, groups = np.repeat(one, 8), np.repeat(np.arange(25), 8)
+        for name, interval in (("grouped", proportion(right, groups)), ("ignored", proportion(right))):
+            low, high = interval.ends(0.025)
+            misses[name] += not low <= 0.8 <= high
+    assert misses["grouped"] <= 0.06 * 400
+    assert misses["ignored"] >= 0.3 * 400
+
+
+# ---------------------------------------------------------------- bootstrap
+
+
+def test_the_mean_has_scipys_bca_interval() -> None:
+    values = np.random.default_rng(2).exponential(size=60)
+    ours = mean(values)
+    theirs = scipy.stats.bootstrap((values,), np.mean, n_resamples=20_000, method="BCa", rng=np.random.default_rng(3))
+    width = theirs.confidence_interval.high - theirs.confidence_interval.low
+    assert ours.method == "bca"
+    assert ours.ends(0.025) == pytest.approx(tuple(theirs.confidence_interval), abs=0.05 * width)
+
+
+def f1_of_cells(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Cells: true positive, false positive, false negative, true negative."""
+    hits, false_alarms, misses = weights[:, 0], weights[:, 1], weights[:, 2]
+    return 2 * hits / (2 * hits + false_alarms + misses)
+
+
+def f1_of_rows(target: NDArray[np.bool_], prediction: NDArray[np.bool_], axis: int) -> NDArray[np.float64]:
+    return 2 * (target & prediction).sum(axis) / (target.sum(axis) + prediction.sum(axis))
+
+
+def test_a_metric_over_cells_has_scipys_bca_interval_over_rows() -> None:
+    rng = np.random.default_rng(4)
+    target = rng.random(120) < 0.4
+    prediction = np.where(rng.random(120) < 0.8, target, ~target)
+    cells = np.select([target & prediction, prediction, target], [0, 1, 2], 3)
+    ours = weighted(f1_of_cells, cells)
+    theirs = scipy.stats.bootstrap(
+        (target, prediction), f1_of_rows, paired=True, n_resamples=20_000, rng=np.random.default_rng(5)
+    )
+    assert ours.value == pytest.approx(f1_score(target, prediction))
+    width = theirs.confidence_interval.high - theirs.confidence_interval.low
+    assert ours.ends(0.025) == pytest.approx(tuple(theirs.confidence_interval), abs=0.05 * width)
+
+
+def test_a_biased_metric_has_scipys_bca_interval() -> None:
+    """The variance over n rows comes out too small, in resamples again."""
+    values = np.random.default_rng(26).exponential(size=25)
+
+    def variance(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        return weights @ values**2 / 25 - (weights @ values / 25) ** 2
+
+    ours = weighted(variance, np.arange(25))
+    theirs = scipy.stats.bootstrap((values,), np.var, n_resamples=20_000, rng=np.random.default_rng(27))
+    width = theirs.confidence_interval.high - theirs.confidence_interval.low
+    assert ours.ends(0.025) == pytest.approx(tuple(theirs.confidence_interval), abs=0.06 * width)
+
+
+def test_cells_stand_for_their_rows() -> None:
+    """One cell per row and one per distinct score are the same bootstrap, up to its own noise."""
+    values = np.random.default_rng(6).choice([0.0, 0.25, 0.5, 1.0], size=400)
+    few = mean(values)
+    many = weighted(lambda weights: weights @ values / weights.sum(axis=1), np.arange(400))
+    assert few.value == pytest.approx(many.value)
+    width = few.ends(0.025)[1] - few.ends(0.025)[0]
+    assert few.ends(0.025) == pytest.approx(many.ends(0.025), abs=0.08 * width)
+
+
+def test_a_jackknife_in_closed_form_changes_nothing() -> None:
+    values = np.random.default_rng(7).exponential(size=50)
+    distinct, cells = np.unique(values, return_inverse=True)
+    evaluated = weighted(lambda weights: weights @ distinct / weights.sum(axis=1), cells, seed=3)
+    assert mean(values, seed=3).ends(0.025) == pytest.approx(evaluated.ends(0.025), abs=1e-12)
+
+
+def test_a_seed_fixes_every_end() -> None:
+    values = np.random.default_rng(8).random(30)
+    assert mean(values, seed=1).ends(0.025) == mean(values, seed=1).ends(0.025)
+    assert mean(values, seed=1).ends(0.025) != mean(values, seed=2).ends(0.025)
+
+
+@quick
+@given(st.lists(st.sampled_from([0.0, 0.2, 0.5, 1.0]), min_size=1, max_size=40), st.sampled_from([None, (0.0, 1.0)]))
+def test_ends_of_means_move_inwards_and_stay_in_bounds(values: list[float], bounds: tuple[float, float] | None) -> None:
+    interval = mean(np.array(values), bounds=bounds)
+    assert_ends_move_inwards(interval)
+    if bounds:
+        low, high = interval.ends(1e-9)
+        assert low >= 0 and high <= 1
+
+
+def test_a_level_rarer_than_any_resample_is_not_bounded_by_them() -> None:
+    values = np.random.default_rng(9).random(30)
+    assert mean(values).ends(1e-5) == (-math.inf, math.inf)
+    assert mean(values, bounds=(0.0, 1.0)).ends(1e-5) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("below", range(13))
+def test_few_rows_below_the_maximum_leave_the_low_end_to_the_exact_interval(below: int) -> None:
+    values = np.where(np.arange(200) < below, 0.9, 1.0)  # scores so near the maximum that a bootstrap sees no risk
+    low = mean(values, bounds=(0.0, 1.0)).ends(0.025)[0]
+    exact = proportion(values == 1).ends(0.025)[0]
+    assert (low <= exact + 1e-12) == (below < 10)
+    mirrored = mean(1 - values, bounds=(0.0, 1.0)).ends(0.025)[1]
+    assert (mirrored >= 1 - exact - 1e-12) == (below < 10)
+
+
+def test_exact_ends_are_mapped_to_the_scale_of_the_score() -> None:
+    values = np.full(50, 100.0)
+    assert mean(values, bounds=(-20.0, 100.0)).ends(0.025)[0] == pytest.approx(-20 + 120 * 0.025 ** (1 / 50))
+
+
+def test_few_rows_below_the_maximum_count_groups_where_there_are_groups() -> None:
+    groups = np.repeat(np.arange(40), 5)
+    values = np.ones(200)
+    grouped = mean(values, bounds=(0.0, 1.0), groups=groups)
+    assert grouped.ends(0.025)[0] == proportion(values == 1, groups).ends(0.025)[0]
+    assert grouped.ends(0.025)[0] < mean(values, bounds=(0.0, 1.0)).ends(0.025)[0]
+
+
+def test_an_amount_without_a_scale_has_no_exact_ends() -> None:
+    assert mean(np.full(50, 0.002)).ends(0.025) == (0.002, 0.002)
+
+
+def test_degenerate_rows() -> None:
+    nothing = mean(np.array([]))
+    assert nothing.value is None and nothing.reason == "no rows"
+    one_cost = mean(np.array([0.002]))
+    assert one_cost.value == 0.002 and one_cost.reason is not None
+    assert one_cost.ends(0.025) == (-math.inf, math.inf)
+    assert mean(np.array([0.5]), bounds=(0.0, 1.0)).ends(0.025) == (0.0, 1.0)
+    assert proportion(np.array([], dtype=bool)).value is None
+    never = weighted(lambda weights: np.full(len(weights), np.nan), np.arange(5))
+    assert never.value is None and never.reason is not None
+
+
+def share_of_first(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Defined only where the last cell occurs."""
+    return np.where(weights[:, -1] > 0, weights[:, 0] / weights.sum(axis=1), np.nan)
+
+
+def test_resamples_without_the_metric_are_left_out_and_said() -> None:
+    cells = np.array([0] * 30 + [1] * 29 + [2])
+    interval = weighted(share_of_first, cells)
+    assert interval.reason is not None
+    told = float(interval.reason.split("%")[0].split()[-1]) / 100
+    assert told == pytest.approx((1 - 1 / 60) ** 60, abs=0.03)
+    assert_ends_move_inwards(interval)
+
+
+def test_a_metric_lost_in_most_resamples_has_no_interval() -> None:
+    def both(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.where((weights[:, 1:] > 0).all(axis=1), weights[:, 0], np.nan)
+
+    interval = weighted(both, np.array([0] * 30 + [1, 2, 3]))
+    assert interval.value == 30 and interval.ends(0.025) == (-math.inf, math.inf)
+    assert interval.reason is not None and "not defined" in interval.reason
+
+
+def test_a_value_that_no_resample_reaches_takes_mirrored_resamples() -> None:
+    """No row is missing from the data; of 50 rows about a third is missing from each resample."""
+
+    def missing(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        return (weights == 0).mean(axis=1)
+
+    interval = weighted(missing, np.arange(50))
+    assert (interval.value, interval.method) == (0.0, "basic")
+    low, high = interval.ends(0.025)
+    assert high == 0
+    assert low == pytest.approx(-0.46, abs=0.04)  # 0.98 ** 50 = 0.364 of the rows and two standard errors
+    assert_ends_move_inwards(interval)
+
+
+def test_many_rows_take_the_normal_interval() -> None:
+    n = 20_000
+    values = np.arange(n) % 7 / 7
+    interval = mean(values, bounds=(0.0, 1.0))
+    half = scipy.stats.norm.isf(0.025) * values.std(ddof=1) / math.sqrt(n)
+    assert interval.method == "normal"
+    assert interval.ends(0.025) == pytest.approx((values.mean() - half, values.mean() + half))
+    assert mean(values[:-1], bounds=(0.0, 1.0)).ends(0.025) == pytest.approx(interval.ends(0.025), abs=0.1 * half)
+
+
+# ---------------------------------------------------------------- groups
+
+
+def test_under_8_groups_there_is_a_value_and_no_interval() -> None:
+    interval = mean(np.arange(70) / 70, bounds=(0.0, 1.0), groups=np.arange(70) % 7)
+    assert interval.value == pytest.approx(np.mean(np.arange(70) / 70))
+    assert interval.ends(0.025) == (-math.inf, math.inf)
+    assert interval.reason is not None and "7 groups" in interval.reason
+
+
+@pytest.mark.parametrize("count", [8, 15, 29])
+def test_under_30_groups_of_one_size_the_interval_is_the_t_interval_of_group_means(count: int) -> None:
+    values = np.random.default_rng(11).normal(size=(count, 4))
+    groups = np.repeat(np.arange(count), 4)
+    interval = mean(values.ravel(), groups=groups)
+    group_means = values.mean(axis=1)
+    expected = scipy.stats.t.interval(0.95, count - 1, group_means.mean(), scipy.stats.sem(group_means))
+    assert interval.method == "jackknife_t"
+    assert interval.ends(0.025) == pytest.approx(expected)
+
+
+def test_from_30_groups_of_one_size_the_interval_is_the_bca_interval_of_group_means() -> None:
+    values = np.random.default_rng(12).exponential(size=(40, 4))
+    interval = mean(values.ravel(), groups=np.repeat(np.arange(40) * 3 + 1, 4))
+    theirs = scipy.stats.bootstrap((values.mean(axis=1),), np.mean, n_resamples=20_000, rng=np.random.default_rng(13))
+    width = theirs.confidence_interval.high - theirs.confidence_interval.low
+    assert interval.method == "bca"
+    assert interval.ends(0.025) == pytest.approx(tuple(theirs.confidence_interval), abs=0.05 * width)
+
+
+def test_a_metric_that_hangs_on_one_group_has_no_interval_under_30_groups() -> None:
+    interval = weighted(share_of_first, np.array([0, 1] * 10 + [2]), groups=np.arange(21) // 2)
+    assert interval.value is not None and interval.reason is not None
+    assert interval.ends(0.025) == (-math.inf, math.inf)
+
+
+# ---------------------------------------------------------------- ranking
+
+
+@st.composite
+def ranked_columns(draw: st.DrawFn) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
+    """Scores with many ties, membership with both kinds in every column, row weights."""
+    n, labels = draw(st.integers(4, 25)), draw(st.integers(1, 4))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    scores = rng.integers(0, draw(st.integers(1, 12)), (n, labels)) / 7
+    member = rng.random((n, labels)) < 0.4
+    member[0], member[1] = True, False
+    return scores, member, rng.integers(1, 4, n).astype(float)
+
+
+@quick
+@given(ranked_columns(), st.sampled_from(["macro", "weighted", "micro"]))
+def test_ranking_metrics_equal_scikit_learn(columns: tuple, average: ranking.Average) -> None:
+    scores, member, weights = columns
+    for metric, reference in (("roc_auc", roc_auc_score), ("average_precision", average_precision_score)):
+        ours = ranking.Columns(scores, member, metric, average).value(np.stack([np.ones(len(scores)), weights]))
+        for value, sample_weight in zip(ours, (None, weights), strict=True):
+            theirs = reference(member, scores, average=average, sample_weight=sample_weight)
+            assert value == pytest.approx(theirs, abs=1e-12)
+
+
+@quick
+@given(ranked_columns(), st.sampled_from(["roc_auc", "average_precision"]), st.sampled_from(["macro", "weighted"]))
+def test_leaving_each_row_out_in_closed_form_equals_leaving_it_out(
+    columns: tuple, metric: ranking.Metric, average: ranking.Average
+) -> None:
+    ranked = ranking.Columns(columns[0], columns[1], metric, average)
+    left_out = ranked.value(np.ones((ranked.n, ranked.n)) - np.eye(ranked.n))
+    assert ranked.leave_one_out() == pytest.approx(left_out, abs=1e-10, nan_ok=True)
+
+
+@pytest.mark.parametrize("metric", ["roc_auc", "average_precision"])
+def test_leaving_each_row_out_of_pooled_pairs_is_right_to_first_order(metric: ranking.Metric) -> None:
+    rng = np.random.default_rng(14)
+    member = rng.random((200, 3)) < 0.3
+    ranked = ranking.Columns(rng.random((200, 3)) + 0.3 * member, member, metric, "micro")
+    exact = ranked.value(np.ones((200, 200)) - np.eye(200))
+    whole = ranked.value(np.ones((1, 200)))[0]
+    error = np.abs(ranked.leave_one_out() - exact).max()
+    assert np.abs(exact - whole).max() > 0
+    assert error < 0.03 * np.abs(exact - whole).max()
+
+
+def test_a_column_without_both_kinds_of_rows_is_left_out_of_the_average() -> None:
+    rng = np.random.default_rng(15)
+    scores, member = rng.random((30, 3)), rng.random((30, 3)) < 0.5
+    member[:, 1] = False
+    value = ranking.Columns(scores, member, "roc_auc", "macro").value(np.ones((1, 30)))[0]
+    assert value == pytest.approx(roc_auc_score(member[:, [0, 2]], scores[:, [0, 2]]))
+    member[:, :] = False
+    assert ranking.averaged(scores, member, "roc_auc", "macro").value is None
+
+
+def test_a_perfect_ranking_of_labels_is_not_certain() -> None:
+    target = np.arange(60) % 3
+    member = target[:, None] == np.arange(3)
+    interval = ranking.averaged(member.astype(float), member, "roc_auc", "macro")
+    assert interval.value == 1
+    assert interval.ends(0.025)[0] == pytest.approx(0.025 ** (1 / 60))
+
+
+def test_placement_is_lost_by_the_row_that_is_ranked_wrong() -> None:
+    target = np.arange(60) % 3
+    member = target[:, None] == np.arange(3)
+    scores = member.astype(float)
+    scores[0] = [-1, 0, 0]
+    placed = ranking.Columns(scores, member, "roc_auc", "macro").placement()
+    assert placed[0] == 0
+    assert (placed[1:] == 1).all()
+
+
+@quick
+@given(ranked_columns())
+def test_binary_auc_equals_scikit_learn(columns: tuple) -> None:
+    scores, positive = columns[0][:, 0], columns[1][:, 0]
+    interval = auc(scores, positive)
+    if min(positive.sum(), (~positive).sum()) < 2:
+        assert interval.value is None and interval.reason is not None
+    else:
+        assert interval.value == pytest.approx(roc_auc_score(positive, scores), abs=1e-12)
+        assert_ends_move_inwards(interval)
+
+
+def test_delong_variance_is_that_of_its_definition() -> None:
+    rng = np.random.default_rng(16)
+    positive = np.arange(60) < 25
+    scores = np.round(rng.random(60) + 0.4 * positive, 1)
+    pos, neg = scores[positive], scores[~positive]
+    wins = (pos[:, None] > neg) + 0.5 * (pos[:, None] == neg)
+    error = math.sqrt(wins.mean(axis=1).var(ddof=1) / 25 + wins.mean(axis=0).var(ddof=1) / 35)
+    half = scipy.stats.norm.isf(0.025) * error
+    interval = auc(scores, positive)
+    assert interval.method == "delong"
+    assert interval.ends(0.025) == pytest.approx((wins.mean() - half, wins.mean() + half))
+
+
+@pytest.mark.parametrize("positives", [5, 30])
+def test_where_delong_says_nothing_newcombes_ends_are_those_whose_own_variance_fits(positives: int) -> None:
+    positive = np.arange(70) < positives
+    scores = positive.astype(float) if positives == 30 else np.random.default_rng(17).random(70) + 0.3 * positive
+    interval = auc(scores, positive)
+    assert interval.method == "newcombe" and interval.value is not None
+    negatives = 70 - positives
+    for alpha in ALPHAS:
+        for end in interval.ends(alpha):
+            mean_rows = (positives + negatives) / 2 - 1
+            spread = 1 + mean_rows * ((1 - end) / (2 - end) + end / (1 + end))
+            error = math.sqrt(end * (1 - end) * spread / (positives * negatives))
+            assert abs(interval.value - end) == pytest.approx(scipy.stats.norm.isf(alpha) * error, abs=1e-6)
+    if positives == 30:
+        assert interval.value == 1 and interval.ends(0.025)[0] < 0.98
+
+
+def test_auc_of_grouped_rows_is_as_wide_as_its_groups_allow() -> None:
+    rng = np.random.default_rng(18)
+    one, positive = rng.random(40), np.arange(40) % 2 == 0
+    one = one + 0.3 * positive
+    copies = [np.repeat(one, 6), np.repeat(positive, 6)]
+    grouped = auc(*copies, groups=np.repeat(np.arange(40), 6))
+    ignored = auc(*copies)
+    assert grouped.value == pytest.approx(ignored.value)
+    low, high = grouped.ends(0.025)
+    low_ignored, high_ignored = ignored.ends(0.025)
+    assert high - low > 1.8 * (high_ignored - low_ignored)
+
+
+# ---------------------------------------------------------------- quantiles
+
+
+@quick
+@given(st.integers(1, 400), st.floats(0.05, 0.99), alphas)
+def test_quantile_ends_miss_on_each_side_at_most_as_often_as_they_say(n: int, q: float, alpha: float) -> None:
+    """Of uniform values 1/n ... n/n, an end is its rank; that rank misses with a binomial chance, and the next would too often."""
+    interval = quantile(np.arange(1, n + 1), q)
+    low, high = interval.ends(alpha)
+    below = scipy.stats.binom(n, q)
+    if low > -math.inf:
+        assert below.cdf(low - 1) <= alpha
+    assert below.cdf(max(low, 0)) > alpha
+    if high < math.inf:
+        assert below.sf(high - 1) <= alpha
+    assert below.sf(min(high, n + 1) - 2) > alpha
+    assert interval.value is not None and low <= interval.value <= high
+
+
+@quick
+@given(st.floats(0.01, 0.99), alphas)
+def test_rows_needed_to_bound_a_quantile_are_the_fewest(q: float, alpha: float) -> None:
+    n = rows_needed_to_bound(q, alpha)
+    assert np.isfinite(quantile(np.arange(n), q).ends(alpha)).all()
+    assert n == 1 or not np.isfinite(quantile(np.arange(n - 1), q).ends(alpha)).all()
+
+
+def test_a_quantile_is_an_observed_value() -> None:
+    values = np.random.default_rng(19).exponential(size=101)
+    assert quantile(values, 0.5).value == np.median(values)
+    assert quantile(values, 0.95).value in values
+    assert quantile(np.array([]), 0.5).value is None
+
+
+# ---------------------------------------------------------------- pairs
+
+
+@quick
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 60), st.integers(0, 60), st.sampled_from(ALPHAS))
+def test_the_interval_of_a_change_and_the_exact_test_never_disagree(
+    fixed: int, broken: int, both: int, neither: int, alpha: float
+) -> None:
+    before = np.repeat([0, 1, 1, 0], [fixed, broken, both, neither])
+    after = np.repeat([1, 0, 1, 0], [fixed, broken, both, neither])
+    interval = paired_difference(before, after)
+    if not before.size:
+        assert interval.value is None
+        return
+    low, high = interval.ends(alpha)
+    assert interval.value == pytest.approx((after - before).mean())
+    assert low <= interval.value <= high
+    assert (low <= 0 <= high) == (mcnemar_exact(fixed, broken) > 2 * alpha)
+    assert_ends_move_inwards(interval)
+    back = paired_difference(after, before)
+    assert back.ends(alpha) == pytest.approx((-high, -low))
+
+
+def test_the_exact_test_is_the_binomial_test() -> None:
+    assert mcnemar_exact(9, 2) == scipy.stats.binomtest(2, 11).pvalue
+    assert mcnemar_exact(0, 0) == 1.0
+
+
+def test_no_row_that_differs_does_not_prove_that_none_would() -> None:
+    for score in (1.0, 0.5):
+        low, high = paired_difference(np.full(100, score), np.full(100, score)).ends(0.025)
+        assert low < 0 < high
+
+
+def test_three_rows_that_rose_are_no_evidence_and_ten_are() -> None:
+    before = np.full(200, 0.5)
+    for rose, real in ((3, False), (5, False), (10, True)):
+        after = before + 0.2 * (np.arange(200) < rose)
+        assert (paired_difference(before, after).ends(0.025)[0] > 0) == real
+
+
+def test_a_change_of_grouped_rows_is_judged_by_group() -> None:
+    before, after = np.zeros(200), (np.arange(200) < 20).astype(float)
+    scattered = paired_difference(before, after, groups=np.arange(200) % 20)
+    one_group = paired_difference(before, after, groups=np.arange(200) // 20)
+    assert scattered.ends(0.025)[0] > 0
+    assert one_group.ends(0.025)[0] < 0
+
+
+@pytest.mark.parametrize(("fixed", "broken"), [(0.05, 0.02), (0.3, 0.1), (0.1, 0.1)])
+def test_intervals_of_a_change_cover(fixed: float, broken: float) -> None:
+    rng = np.random.default_rng(20)
+    misses = 0
+    for _ in range(400):
+        kind = rng.choice(4, size=100, p=[fixed, broken, 0.5, 0.5 - fixed - broken])
+        low, high = paired_difference(np.isin(kind, [1, 2]), np.isin(kind, [0, 2])).ends(0.025)
+        misses += not low <= fixed - broken <= high
+    assert misses <= 0.075 * 400
+
+
+# ---------------------------------------------------------------- levels
+
+
+@quick
+@given(st.integers(1, 200), st.data(), st.floats(0.05, 0.95))
+def test_the_level_at_which_an_exact_end_reaches_a_bound_is_the_exact_p_value(
+    n: int, data: st.DataObject, bound: float
+) -> None:
+    k = data.draw(st.integers(0, n))
+    ends = proportion(rows(k, n)).ends
+    for side, alternative in (("low", "greater"), ("high", "less")):
+        level = level_reached(ends, bound, side)
+        p_value = scipy.stats.binomtest(k, n, bound, alternative=alternative).pvalue
+        if 1e-11 < p_value < 0.499:
+            assert level == pytest.approx(p_value, rel=1e-6)
+        if level < 1:
+            low, high = ends(level)
+            assert low >= bound if side == "low" else high <= bound
+
+
+def test_a_bound_out_of_reach_has_level_one() -> None:
+    assert level_reached(proportion(rows(3, 10)).ends, 0.9, "low") == 1.0
+    assert level_reached(Interval(0.5, 3, "bca").ends, 0.4, "low") == 1.0
+
+
+def test_meeting_a_bound_exactly_counts_unless_asked_for_more() -> None:
+    ends = mean(np.full(50, 0.002)).ends
+    assert level_reached(ends, 0.002, "high") < 0.001
+    assert level_reached(ends, 0.002, "high", strict=True) == 1.0
+
+
+def test_a_bootstrap_level_is_never_finer_than_its_resamples() -> None:
+    ends = mean(np.random.default_rng(21).random(100)).ends
+    assert level_reached(ends, -5.0, "low") == pytest.approx(1 / (bootstrap.REPLICATES + 1), rel=1e-6)
+
+
+# ---------------------------------------------------------------- time and coverage
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Of this process, so that a busy machine does not count."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def test_ten_thousand_rows_take_under_two_seconds() -> None:
+    values = np.random.default_rng(22).integers(0, 1_000, 10_000) / 999
+    assert seconds(lambda: mean(values, bounds=(0.0, 1.0))) < 2
+
+
+def test_77_labels_take_under_three_seconds() -> None:
+    rng = np.random.default_rng(23)
+    member = rng.integers(0, 77, 400)[:, None] == np.arange(77)
+    scores = rng.random((400, 77)) + 0.3 * member
+    assert seconds(lambda: ranking.averaged(scores, member, "roc_auc", "macro")) < 3
+
+
+def scores_like_token_f1(rng: np.random.Generator, n: int, p: float) -> NDArray[np.float64]:
+    """Right with chance p, else somewhere between: mean p + (1 - p) / 2."""
+    return np.where(rng.random(n) < p, 1.0, np.round(rng.beta(2, 2, n), 2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("p", SHARES)
+def test_intervals_of_bounded_means_cover(n: int, p: float) -> None:
+    rng = np.random.default_rng(24)
+    truth, sims = p + (1 - p) / 2, 200
+    ends = [mean(scores_like_token_f1(rng, n, p), bounds=(0.0, 1.0)).ends(0.025) for _ in range(sims)]
+    covered = np.mean([low <= truth <= high for low, high in ends])
+    assert covered >= 0.95 - 2.5 * math.sqrt(0.95 * 0.05 / sims)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [12, 25, 40])
+@pytest.mark.parametrize("shared", [0.0, 0.5])
+def test_intervals_of_grouped_rows_cover(count: int, shared: float) -> None:
+    """Rows of a group share part of what makes them right; 10 rows a group, 70 % right."""
+    rng = np.random.default_rng(25)
+    edge, sims, hits = scipy.stats.norm.ppf(0.7), 200, {"proportion": 0, "mean": 0}
+    groups = np.repeat(np.arange(count), 10)
+    for _ in range(sims):
+        noise = rng.normal(size=count * 10) * math.sqrt(1 - shared) + rng.normal(size=count)[groups] * math.sqrt(shared)
+        right = noise < edge
+        for name, interval, truth in (
+            ("proportion", proportion(right, groups), 0.7),
+            ("mean", mean(0.2 + 0.6 * right, bounds=(0.0, 1.0), groups=groups), 0.62),
+        ):
+            low, high = interval.ends(0.025)
+            hits[name] += low <= truth <= high
+    assert hits["proportion"] >= 0.92 * sims
+    assert hits["mean"] >= 0.91 * sims
