@@ -5,6 +5,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "harness"))
 
-from evalft.cli import main  # noqa: E402
+from evalft.cli import main
 
 main()

@@ -500,6 +500,11 @@ def test_rows_needed_to_bound_a_quantile_are_the_fewest(q: float, alpha: float) 
     assert n == 1 or not np.isfinite(quantile(np.arange(n - 1), q).ends(alpha)).all()
 
 
+def test_a_rank_that_misses_exactly_as_often_as_allowed_is_taken() -> None:
+    """The smallest of 5 values lies above the median once in 2 ** 5 times."""
+    assert quantile(np.arange(1, 6), 0.5).ends(2**-5) == (1.0, 5.0)
+
+
 def test_a_quantile_is_an_observed_value() -> None:
     values = np.random.default_rng(19).exponential(size=101)
     assert quantile(values, 0.5).value == np.median(values)

@@ -45,13 +45,13 @@ def check(config: Config, *, out: Path | None = None, limit: int | None = None) 
             faults += error.faults
     if faults:
         raise UserError(*faults)
-    groups = {example.group for example in data.test}
+    groups = scoring.group_numbers(data.test)
     unreachable = out_of_reach(
         config.parsed_thresholds,
         n=len(data.test),
         candidates=len(config.candidates),
         confidence=config.decide.confidence,
-        groups=None if None in groups else len(groups),
+        groups=None if groups is None else int(groups.max()) + 1,
     )
     can_show = [*(_needed_right(config, len(data.test))), *(one.sentence() for one in unreachable)]
     return Checked(prepared, tuple(can_show), (*data.warnings, *scoring.check_gold(data.test, config.task)))

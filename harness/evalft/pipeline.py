@@ -14,7 +14,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from evalft import cache, candidates, errors, planning, prompts, scoring, summary, testset
@@ -408,7 +407,6 @@ def _evidence(prepared: Prepared, scored: Mapping[str, Scored]) -> tuple[list[Ev
             )
         )
     plan = _training(prepared, scored, trainable_base(evidence, primary, config.tune.base))
-    groups = [example.group for example in data.test]
     lone = config.task.train is None
     generated = (
         (config.expand.target_rows or planning.DEFAULT_TARGET_ROWS) if config.expand.teacher and data.train else 0
@@ -417,7 +415,7 @@ def _evidence(prepared: Prepared, scored: Mapping[str, Scored]) -> tuple[list[Ev
         thresholds=config.parsed_thresholds,
         decide=config.decide,
         primary=primary,
-        groups=None if None in groups else np.unique(np.array(groups, dtype=str), return_inverse=True)[1],
+        groups=scoring.group_numbers(data.test),
         training=plan,
         train_rows=len(data.train),
         train_rows_possible=data.train_possible if lone else generated,

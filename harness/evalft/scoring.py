@@ -112,7 +112,7 @@ def score(
     else:
         judged = _judge_labels(examples, per_example, specs, task)
     measures = {**judged.measures, **cost.measured(per_example)}
-    groups = _groups(examples)
+    groups = group_numbers(examples)
     intervals = {name: found.interval(groups, seed) for name, found in measures.items()}
     for name in intervals:
         if name.startswith(PROBABILISTIC):
@@ -246,7 +246,7 @@ def _is_rescued(several: Sequence[Outcome]) -> bool:
     return any(isinstance(one, Prediction) and one.rescued for one in several)
 
 
-def _groups(examples: Sequence[Example]) -> Ints | None:
+def group_numbers(examples: Sequence[Example]) -> Ints | None:
     """(n,) a number for each group; a row without one is a group of its own. None where no row has a group."""
     if all(example.group is None for example in examples):
         return None

@@ -1,0 +1,175 @@
+"""Metrics of probabilities: ROC-AUC, average precision (pr_auc), Brier score, calibration error.
+
+A row without probabilities takes 1 for the labels it was given and 0 for the others (the method "hard"), and a
+candidate's method is the weakest among its rows. A failure has no probability at all and is counted against the
+candidate: in a ranking it stands worst for its target, in a loss it is wholly wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from evalft.metrics import measure
+from evalft.metrics.labels import LabelArrays
+from evalft.metrics.measure import Floats, Measure
+from evalft.metrics.names import averaging
+from evalft.records import ProbsMethod, TaskType
+from evalft.stats import auc, ranking
+
+BEST_FIRST: tuple[ProbsMethod, ...] = (
+    "softmax",
+    "sigmoid",
+    "log_likelihood",
+    "p_yes",
+    "top_logprobs",
+    "vote",
+    "stated",
+    "hard",
+)
+BINS = 15
+"""Equal-width bins of the calibration error: Guo et al. (2017), "On calibration of modern neural networks"."""
+WORST, BEST = -1.0, 2.0
+"""Scores below and above every probability."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Probabilities of n rows for the M labels of their arrays."""
+
+    probs: Floats
+    """(n, M); 0 for a label that a row's probabilities leave out, and for every label of a failure."""
+    method: ProbsMethod | None
+    """The weakest among the rows; None where every row is a failure."""
+
+
+def forecast(
+    rows: LabelArrays, probs: Sequence[Mapping[str, float] | None], methods: Sequence[ProbsMethod | None]
+) -> Forecast:
+    """probs, methods: of each row (n), None where it has none."""
+    table = np.where(rows.failed[:, None], 0.0, rows.predicted.astype(np.float64))
+    used: set[ProbsMethod] = set()
+    for row, (given, method) in enumerate(zip(probs, methods, strict=True)):
+        if rows.failed[row]:
+            continue
+        if given is None:
+            used.add("hard")
+        else:
+            table[row] = [given.get(label, 0.0) for label in rows.labels]
+            used.add(method or "stated")
+    weakest = max(used, key=BEST_FIRST.index) if used else None
+    return Forecast(np.clip(np.nan_to_num(table), 0.0, 1.0), weakest)
+
+
+def measured(name: str, rows: LabelArrays, said: Forecast, task_type: TaskType, positive: str | None) -> Measure:
+    """The metric `name` (roc_auc, pr_auc with their averages, brier, ece) of these rows."""
+    if name == "brier":
+        return measure.mean(_squared_error(rows, said, task_type), is_score=False)
+    if name == "ece":
+        return _calibration_error(rows, said, task_type)
+    base, average = averaging(name, task_type, rows.labels, positive)
+    metric: ranking.Metric = "roc_auc" if base == "roc_auc" else "average_precision"
+    scores = ranking_scores(rows, said, task_type)
+    if average in ("positive", "binary"):
+        column = rows.labels.index(positive) if positive is not None else 1
+        return _one_label(metric, scores[:, column], rows.target[:, column])
+    supported = rows.supported
+    if average == "micro":
+        return _over_labels(metric, "micro", scores[:, supported], rows.target[:, supported])
+    kept = supported[~rows.target[:, supported].all(axis=0)]
+    found = _over_labels(
+        metric, "weighted" if average == "weighted" else "macro", scores[:, kept], rows.target[:, kept]
+    )
+    left_out = [
+        f"{label!r} ({'every row has it' if rows.target[:, i].any() else 'no row has it'})"
+        for i, label in enumerate(rows.labels)
+        if i not in kept
+    ]
+    return found.with_reason(f"without {_some(left_out)}") if left_out else found
+
+
+def label_auc(rows: LabelArrays, said: Forecast, task_type: TaskType) -> list[float | None]:
+    """The ROC-AUC of each of the M labels against the rest; None where there are no rows of one side."""
+    scores = ranking_scores(rows, said, task_type)
+    once = np.ones((1, len(scores)))
+    values = [
+        float(ranking.Columns(scores[:, [i]], rows.target[:, [i]], "roc_auc", "macro").value(once)[0])
+        for i in range(len(rows.labels))
+    ]
+    return [None if np.isnan(value) else value for value in values]
+
+
+def ranking_scores(rows: LabelArrays, said: Forecast, task_type: TaskType) -> Floats:
+    """What rows are ranked by for each label (n, M): their probabilities, a failure being worst for its target.
+
+    In its target's column a failure stands below every row. In the other columns: for two classes above every row (the
+    complement), for more as a guess among the others would, 1 / (L - 1); multi-label: above every row.
+    """
+    scores = said.probs.copy()
+    classes = len(rows.supported)
+    others = 1 / (classes - 1) if task_type == "classification" and classes > 2 else BEST
+    scores[rows.failed] = np.where(rows.target[rows.failed], WORST, others)
+    return scores
+
+
+def _one_label(metric: ranking.Metric, scores: Floats, member: measure.Bools) -> Measure:
+    one, is_one = scores[:, None], member[:, None]
+    statistic = ranking.Columns(one, is_one, metric, "macro").value
+    rows = np.arange(len(scores))
+    if metric == "roc_auc":
+        return Measure(rows, statistic, lambda groups, seed: auc.auc(scores, member, groups, seed))
+    return Measure(
+        rows, statistic, lambda groups, seed: ranking.averaged(one, is_one, metric, "macro", groups=groups, seed=seed)
+    )
+
+
+def _over_labels(metric: ranking.Metric, average: ranking.Average, scores: Floats, member: measure.Bools) -> Measure:
+    if not scores.shape[1]:
+        return measure.not_measured(len(scores), "bca", "no label has both rows with it and rows without it")
+    return Measure(
+        np.arange(len(scores)),
+        ranking.Columns(scores, member, metric, average).value,
+        lambda groups, seed: ranking.averaged(scores, member, metric, average, groups=groups, seed=seed),
+    )
+
+
+def _squared_error(rows: LabelArrays, said: Forecast, task_type: TaskType) -> Floats:
+    """Brier (1950) per row (n,), 0..1: classification half the sum over labels, multi-label their mean."""
+    squares = (said.probs - rows.target) ** 2
+    loss = squares.sum(axis=1) / 2 if task_type == "classification" else squares.mean(axis=1)
+    return np.where(rows.failed, 1.0, np.minimum(loss, 1.0))
+
+
+def _calibration_error(rows: LabelArrays, said: Forecast, task_type: TaskType) -> Measure:
+    """The sum over bins of the gap between right and confident, as a share of rows."""
+    gaps, cells = np.unique(_calibration_gaps(rows, said, task_type), axis=0, return_inverse=True)
+    return measure.of_cells(
+        lambda weights: measure.divide(np.abs(weights @ gaps).sum(axis=1), weights.sum(axis=1), otherwise=np.nan),
+        cells.reshape(-1),
+    )
+
+
+def _calibration_gaps(rows: LabelArrays, said: Forecast, task_type: TaskType) -> Floats:
+    """Each row's part of the gap between right and confident in each bin (n, BINS).
+
+    Classification: the probability of the likeliest label, and whether it is the target. Multi-label: the probability of
+    every label, and whether the row has it, each worth 1/M of a row. A failure is wholly confident and wrong.
+    """
+    if task_type == "classification":
+        top = said.probs.argmax(axis=1)[:, None]
+        confidence = np.take_along_axis(said.probs, top, axis=1)
+        right = np.take_along_axis(rows.target, top, axis=1) & ~rows.failed[:, None]
+        confidence = np.where(rows.failed[:, None], 1.0, confidence)
+    else:
+        confidence = np.where(rows.failed[:, None], ~rows.target, said.probs)
+        right = rows.target
+    bins = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:], confidence)  # (0, 1/15], (1/15, 2/15], ...
+    gaps = np.zeros((len(confidence), BINS))
+    np.add.at(gaps, (np.arange(len(confidence))[:, None], bins), (right - confidence) / confidence.shape[1])
+    return gaps
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

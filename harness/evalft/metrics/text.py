@@ -1,0 +1,172 @@
+"""Metrics of generated text: one score per row from an answer and its target, 1 being right.
+
+Answers and targets are normalised alike, by the task's `normalize` list. `regex` and `json_schema` look at the answer
+as it is, and need no target.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import string
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from evalft.config import MetricSpec
+from evalft.errors import UserError
+from evalft.metrics.measure import Floats
+
+RIGHT_OR_WRONG = ("exact_match", "contains", "regex", "json_schema", "numeric")
+"""Metrics whose row score is 0 or 1, so that over one answer per row they are shares."""
+
+
+def row_scores(
+    spec: MetricSpec, answers: Sequence[str | None], targets: Sequence[str], normalizers: Sequence[str]
+) -> Floats:
+    """The row scores (n,) of one metric; None, a failure, scores 0."""
+    answered = [i for i, answer in enumerate(answers) if answer is not None]
+    given = [answers[i] or "" for i in answered]
+    wanted = [targets[i] for i in answered]
+    scores = np.zeros(len(answers))
+    scores[answered] = _scorer(spec, normalizers)(given, wanted) if answered else 0.0
+    return scores
+
+
+Scorer = Callable[[Sequence[str], Sequence[str]], Sequence[float]]
+"""Answers, targets -> row scores."""
+
+
+def _scorer(spec: MetricSpec, normalizers: Sequence[str]) -> Scorer:
+    options: Mapping[str, Any] = spec.options
+    if spec.name in ("bleu", "chrf", "rouge"):
+        return _shipped(spec.name)
+    if spec.name == "regex":
+        pattern = re.compile(options["pattern"])
+        return _each(lambda answer, _target: pattern.search(answer) is not None)
+    if spec.name == "json_schema":
+        is_valid = schema_validator(options["schema"])
+        return _each(lambda answer, _target: is_valid(answer))
+    if spec.name == "numeric":
+        tolerance = float(options.get("tolerance", 0))
+        return _each(lambda answer, target: _same_number(answer, target, tolerance))
+    if spec.name == "contains":
+        fold = str.casefold if options.get("ignore_case", False) else str
+        return _each(lambda a, t: fold(normalize(t, normalizers)) in fold(normalize(a, normalizers)))
+    if spec.name == "token_f1":
+        return _each(lambda a, t: _token_f1(normalize(a, normalizers).split(), normalize(t, normalizers).split()))
+    assert spec.name == "exact_match", f"no metric of text is called {spec.name!r}"
+    return _each(lambda a, t: normalize(a, normalizers) == normalize(t, normalizers))
+
+
+def _each(score: Callable[[str, str], float]) -> Scorer:
+    return lambda answers, targets: [float(score(a, t)) for a, t in zip(answers, targets, strict=True)]
+
+
+# ---------------------------------------------------------------- normalisation
+
+
+def normalize(text: str, normalizers: Sequence[str]) -> str:
+    """The text with what does not count taken away, in the order of SQuAD (Rajpurkar et al. 2016), however listed."""
+    for name, step in _STEPS.items():
+        if name in normalizers:
+            text = step(text)
+    return text
+
+
+def _without_punctuation(text: str) -> str:
+    return "".join(c for c in text if c not in string.punctuation and not unicodedata.category(c).startswith("P"))
+
+
+_STEPS: Mapping[str, Callable[[str], str]] = {
+    "lower": str.lower,
+    "punctuation": _without_punctuation,
+    "articles": lambda text: re.sub(r"\b(?:a|an|the)\b", " ", text, flags=re.IGNORECASE),
+    "collapse_spaces": lambda text: re.sub(r"\s+", " ", text),
+    "strip": str.strip,
+}
+
+
+# ---------------------------------------------------------------- single metrics
+
+
+def _token_f1(answer: Sequence[str], target: Sequence[str]) -> float:
+    """SQuAD's F1 of the two bags of tokens; two empty ones are equal."""
+    if not answer or not target:
+        return float(answer == target)
+    shared = sum((Counter(answer) & Counter(target)).values())
+    return 2 * shared / (len(answer) + len(target))
+
+
+_NUMBER = re.compile(r"(?:(?<![\w)\]}])[-+−])?(?:\d{1,3}(?:,\d{3})+(?![\d])|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,4}(?!\w))?")
+
+
+def last_number(text: str) -> float | None:
+    """The last number of a text, or of what follows its last "####" (the answer mark of GSM8K); None without one."""
+    found = _NUMBER.findall(text.rpartition("####")[2])
+    if not found:
+        return None
+    value = float(found[-1].replace(",", "").replace("−", "-"))
+    return value if math.isfinite(value) else None
+
+
+def _same_number(answer: str, target: str, tolerance: float) -> bool:
+    said, wanted = last_number(answer), last_number(target)
+    if said is None or wanted is None:
+        return False
+    return abs(said - wanted) <= tolerance + 1e-9 * abs(wanted)  # 0.1 + 0.2 is 0.3
+
+
+def schema_validator(schema: Mapping[str, Any] | bool) -> Callable[[str], bool]:
+    """Whether a text is JSON (alone, or in one code fence) that a JSON schema accepts. ValueError: no valid schema."""
+    try:
+        from jsonschema import exceptions
+        from jsonschema.validators import validator_for
+        from referencing import Registry
+        from referencing.exceptions import Unresolvable
+    except ImportError:
+        raise UserError("task.metrics: json_schema: needs jsonschema; pip install jsonschema") from None
+    plain = json.loads(json.dumps(schema))  # YAML's numbers remember how they were written: plain ones here
+    dialect = validator_for(plain, default=validator_for({"$schema": "https://json-schema.org/draft/2020-12/schema"}))
+    try:
+        dialect.check_schema(plain)
+    except exceptions.SchemaError as error:
+        raise ValueError(error.message) from None
+    validator = dialect(plain, registry=Registry())  # an empty registry: nothing is fetched from the network
+
+    def is_valid(text: str) -> bool:
+        try:
+            return bool(validator.is_valid(json.loads(_unfenced(text))))
+        except (ValueError, RecursionError):
+            return False
+        except Unresolvable as error:
+            raise UserError(f"task.metrics: json_schema: {error}; put what $ref names into the schema") from None
+
+    return is_valid
+
+
+def _unfenced(text: str) -> str:
+    text = text.strip()
+    if text.startswith("```") and text.endswith("```") and "\n" in text:
+        return text.partition("\n")[2].removesuffix("```")
+    return text
+
+
+def _shipped(name: str) -> Scorer:
+    """bleu, chrf, rouge: `evaluate.Metric`s over maintained packages, from the extra `metrics`."""
+    try:
+        from evalft.metrics import evaluate_metrics
+
+        metric = evaluate_metrics.load(name)
+    except ImportError as error:
+        raise UserError(f"task.metrics: {name}: needs {error.name}; pip install 'evalft[metrics]'") from None
+
+    def score(answers: Sequence[str], targets: Sequence[str]) -> Sequence[float]:
+        scores: Sequence[float] = metric.compute(predictions=list(answers), references=list(targets))["scores"]
+        return scores
+
+    return score
