@@ -22,7 +22,7 @@ def test_each_example_is_fixed_broken_or_same() -> None:
 
 def test_examples_are_matched_by_id_and_the_rest_is_named() -> None:
     before = scored("accuracy", [0, 1, 1])
-    after = [Score("new", 0, {"accuracy": 1}), before[2], Score("row-0", 2, {"accuracy": 1})]
+    after = [Score("new", 0, {"accuracy": 0}), before[2], Score("row-0", 2, {"accuracy": 1})]
     found = compare(before, after, primary="accuracy")
     assert [(change.id, change.before, change.after) for change in found.changes] == [("row-0", 0, 1), ("row-2", 1, 1)]
     assert found.only_before == ("row-1",)

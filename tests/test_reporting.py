@@ -25,9 +25,10 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from rich.console import Console
 
+from evalft import numbers
 from evalft.config import Threshold
 from evalft.errors import UserError
-from evalft.reporting import candidates, drawing, examples, html, markdown, numbers, terminal, text, view
+from evalft.reporting import candidates, drawing, examples, html, markdown, terminal, text, view
 from evalft.store import RunFolder
 
 KINDS = ("classification", "multilabel", "generation")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from evalft.decision.break_even import BreakEven, cost_after
 from evalft.decision.evidence import COST, LOWER_IS_BETTER, Evidence, Setting, TrainingPlan
 from evalft.decision.statuses import meets
-from evalft.decision.wording import count, next_below, number, quantity, required, rounded_up
+from evalft.decision.wording import count, duration, next_below, number, quantity, required, rounded_up
 
 TRAIN_ROWS = 20
 
@@ -104,7 +104,7 @@ def _rows(setting: Setting) -> Condition:
 
 def _limits(plan: TrainingPlan) -> Condition:
     usd = f"${number(plan.one_off_usd)} (data and evaluation included)"
-    takes = f"{number(plan.hours)} hours, {number(plan.memory_gb)} GB and {usd}"
+    takes = f"{duration(plan.hours)}, {plan.memory_gb:.1f} GB and {usd}"
     if plan.fits:
         return Condition("limits", True, f"training takes about {takes}, within the limits")
     why = "; ".join(plan.why_not) or f"it takes about {takes}"

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 
+from evalft import numbers
 from evalft.config import Threshold
 from evalft.decision.evidence import COST, LATENCY_QUANTILES, Evidence
 from evalft.decision.statuses import ThresholdResult, meets, optimistic, pessimistic
@@ -66,18 +67,15 @@ def next_below(value: float, digits: int = DIGITS) -> float:
 
 def interval_text(one: Evidence, threshold: Threshold, confidence: float) -> str:
     """`accuracy 0.912 (95 % interval 0.880 to 0.938; required >= 0.9)`."""
-    metric, bound = threshold.metric, threshold.bound
+    metric = threshold.metric
     interval = one.intervals.get(metric)
     if interval is None or interval.value is None:
         why = (interval.reason if interval is not None else None) or "not measured"
         return f"{metric_name(metric)} is not known ({why}; required {required(threshold)})"
     low, high = sorted(end(one, threshold, (1 - confidence) / 2) for end in (pessimistic, optimistic))
-    ends = f"{quantity(metric, low, bound)} to {quantity(metric, high, bound)}"
-    if math.isinf(low):
-        ends = f"up to {quantity(metric, high, bound)}, not bounded below" if math.isfinite(high) else "not bounded"
-    elif math.isinf(high):
-        ends = f"from {quantity(metric, low, bound)}, not bounded above"
-    value = quantity(metric, interval.value, bound)
+    unit = numbers.unit_of(metric)
+    value = numbers.number(interval.value, unit, threshold)
+    ends = numbers.interval(interval.value, low, high, unit, threshold)
     return f"{metric_name(metric)} {value} ({percent(confidence)} interval {ends}; required {required(threshold)})"
 
 
@@ -102,6 +100,16 @@ def percent(share: float) -> str:
 
 def count(number_of: int, noun: str) -> str:
     return f"{number_of:,} {noun}" if number_of == 1 else f"{number_of:,} {noun}s"
+
+
+def duration(hours: float) -> str:
+    """`under a second`, `41 s`, `12 minutes`, `3.5 hours`."""
+    seconds = 3600 * hours
+    if seconds < 1:
+        return "under a second"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{hours:.3g} hours"
 
 
 def listed(names: Sequence[str]) -> str:

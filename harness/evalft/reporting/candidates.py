@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evalft import numbers
 from evalft.config import Threshold
-from evalft.reporting import numbers
 
 MAX_CONFUSION = 30
 

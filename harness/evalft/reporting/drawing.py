@@ -10,8 +10,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from evalft import numbers
 from evalft.config import Threshold
-from evalft.reporting import numbers
 
 WIDTH = 720
 LEFT, RIGHT = 230, 700

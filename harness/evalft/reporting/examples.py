@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evalft.reporting import numbers, text
+from evalft import numbers
+from evalft.reporting import text
 from evalft.store import RunFolder
 
 MAX_ROWS = 5000

@@ -13,9 +13,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from evalft import numbers
 from evalft.config import Threshold, parse_threshold
 from evalft.errors import UserError
-from evalft.reporting import numbers
 from evalft.reporting.candidates import Candidate, estimate_of, shown
 from evalft.reporting.drawing import Drawing, Row, draw
 from evalft.reporting.examples import Examples, read_examples
