@@ -461,10 +461,10 @@ def build(
 ) -> Config:
     """A Config from plain data; paths in it are resolved against `folder`."""
     said = dict(lines or {})
-    for override in overrides:
-        _apply_override(data, override, said)
     for key, value in (extra or {}).items():
         _put(data, key.split("."), value, f"option {key}")
+    for override in overrides:
+        _apply_override(data, override, said)
     try:
         config = Config.model_validate(data)
     except ValidationError as error:
@@ -640,6 +640,14 @@ def _with_absolute_paths(config: Config, folder: Path) -> Config:
             "tune": config.tune.model_copy(update={"base": model_spec(config.tune.base)}),
         }
     )
+
+
+def shown_spec(spec: str) -> str:
+    """A model spec as a person would write it: a folder below the working folder relative to it."""
+    path = Path(spec[3:])
+    if spec.startswith("hf:") and path.is_absolute() and path.is_relative_to(Path.cwd()):
+        return f"hf:{path.relative_to(Path.cwd())}"
+    return spec
 
 
 def as_data(config: Config) -> dict[str, Any]:

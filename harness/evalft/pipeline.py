@@ -20,7 +20,7 @@ from evalft import cache, candidates, errors, planning, prompts, scoring, summar
 from evalft.cache import Cache
 from evalft.candidates.api import ApiCandidate
 from evalft.candidates.model_files import reads_raw_input
-from evalft.config import CandidateConfig, Config, digest
+from evalft.config import CandidateConfig, Config, digest, shown_spec
 from evalft.decision.evidence import Evidence, Setting, TrainingPlan
 from evalft.decision.tuning import trainable_base
 from evalft.decision.verdict import decide
@@ -394,7 +394,7 @@ def _evidence(prepared: Prepared, scored: Mapping[str, Scored]) -> tuple[list[Ev
         evidence.append(
             Evidence(
                 candidate.name,
-                candidate.model,
+                shown_spec(candidate.model),
                 "candidate",
                 found.intervals,
                 n=len(data.test),
@@ -406,7 +406,8 @@ def _evidence(prepared: Prepared, scored: Mapping[str, Scored]) -> tuple[list[Ev
                 scores=found.row_scores,
             )
         )
-    plan = _training(prepared, scored, trainable_base(evidence, primary, config.tune.base))
+    base = shown_spec(config.tune.base) if config.tune.base else None
+    plan = _training(prepared, scored, trainable_base(evidence, primary, base))
     lone = config.task.train is None
     generated = (
         (config.expand.target_rows or planning.DEFAULT_TARGET_ROWS) if config.expand.teacher and data.train else 0
@@ -426,7 +427,7 @@ def _evidence(prepared: Prepared, scored: Mapping[str, Scored]) -> tuple[list[Ev
 def _training(prepared: Prepared, scored: Mapping[str, Scored], base: str | None) -> TrainingPlan:
     """What tuning `base` would take; a tuned model is taken to cost per query what its base does."""
     config, data = prepared.config, prepared.data
-    same = next((candidate for candidate in config.candidates if candidate.model == base), None)
+    same = next((candidate for candidate in config.candidates if shown_spec(candidate.model) == base), None)
     cost_after = scored[same.name].intervals["cost_per_query"].value if same else None
     teacher = next((c for c in config.candidates if c.model == config.expand.teacher), None)
     cost_teacher = scored[teacher.name].intervals["cost_per_query"].value if teacher else None

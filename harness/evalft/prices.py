@@ -54,8 +54,8 @@ def token_price(candidate: CandidateConfig) -> TokenPrice:
     output_usd = given.output if given.output is not None else listed.output if listed else None
     if input_usd is None or output_usd is None:
         raise UserError(
-            f"candidate {candidate.name}: the price of {candidate.model} is not known; give it in USD per million tokens: "
-            "`price: {input: 0.20, output: 0.60}` beside its model"
+            f"candidate {candidate.name}: the price of {candidate.model} is not known; give it in USD per million tokens, "
+            "`price: {input: 0.20, output: 0.60}` beside its model, or --set 'candidates.0.price={input: 0.20, output: 0.60}'"
         )
     if given.cached is not None:
         cached_usd = given.cached

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -40,8 +40,8 @@ class _Line:
     score_sum: float = 0.0
     whole: bool = True  # only 0 and 1 so far: a proportion
     failures: Counter[str] = field(default_factory=Counter)
-    asked_at: float | None = None
-    asked: int = 0
+    latest: deque[float] = field(default_factory=lambda: deque(maxlen=100))
+    """When the last outcomes came: the pace of now, not of the first request and of loading."""
     finished: bool = False
 
     def take(self, outcome: Outcome) -> None:
@@ -52,10 +52,7 @@ class _Line:
         score = 0.0 if isinstance(outcome, Failure) else self.row_score(outcome)
         self.score_sum += score
         self.whole = self.whole and score in (0.0, 1.0)
-        if self.asked_at is None:
-            self.asked_at = time.monotonic()
-        else:
-            self.asked += 1
+        self.latest.append(time.monotonic())
 
     def score(self) -> str:
         """The running primary metric, with its 95 % interval where it is a proportion."""
@@ -68,9 +65,9 @@ class _Line:
         return f"{self.metric} {mean:.3f} ({low:.2f}-{high:.2f})"
 
     def left(self) -> str:
-        if self.finished or self.asked_at is None or not self.asked:
+        if self.finished or len(self.latest) < 10:
             return ""
-        seconds = (time.monotonic() - self.asked_at) / self.asked * (self.total - self.done)
+        seconds = (time.monotonic() - self.latest[0]) / (len(self.latest) - 1) * (self.total - self.done)
         return f"{math.ceil(seconds)} s left" if seconds < 90 else f"{math.ceil(seconds / 60)} min left"
 
     def failed(self) -> str:

@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from evalft.config import CandidateConfig, Config, as_data, dump
+from evalft.config import CandidateConfig, Config, as_data, dump, shown_spec
 from evalft.decision.statuses import CandidateStatus
 from evalft.decision.verdict import Decision
 from evalft.scoring import Scored
@@ -171,7 +171,7 @@ def _candidate(
     covered = scored.coverage
     return {
         "name": candidate.name,
-        "model": candidate.model,
+        "model": shown_spec(candidate.model),
         "role": "candidate",
         "stand_in": bool(provider and provider.stand_in),
         "file": slug(candidate.name),

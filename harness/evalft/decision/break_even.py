@@ -15,6 +15,8 @@ from evalft.decision.evidence import COST, Evidence, TrainingPlan
 from evalft.decision.statuses import CandidateStatus
 from evalft.decision.wording import number
 
+DAYS_PER_MONTH = 30.4
+
 
 @dataclass(frozen=True)
 class BreakEven:
@@ -51,6 +53,13 @@ class BreakEven:
         """The volume from which on it pays back within the horizon."""
         return self.queries / self.horizon_months
 
+    def _time(self, months: float) -> str:
+        if months * DAYS_PER_MONTH < 1:
+            return "less than a day"
+        if months < 1:
+            return f"{months * DAYS_PER_MONTH:.0f} days"
+        return f"{number(months, self.horizon_months)} months"
+
     def data(self) -> dict[str, object]:
         """As in summary.json: plain JSON, null for never and for no volume."""
         finite = math.isfinite(self.queries)
@@ -80,7 +89,7 @@ class BreakEven:
         if self.months is None or self.queries_per_month is None:
             return f"{paid} (no queries_per_month is given, so no time is checked)"
         within = "within" if self.in_time else "not within"
-        months = f"{number(self.months, self.horizon_months)} months at {self.queries_per_month:,.15g} queries a month"
+        months = f"{self._time(self.months)} at {self.queries_per_month:,.15g} queries a month"
         return f"{paid}, {months}, {within} the horizon of {self.horizon_months:.12g} months"
 
 

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from evalft.stats.interval import Interval
-from evalft.stats.proportion import rows_needed_to_pass
 
 
 def quantile(values: ArrayLike, q: float) -> Interval:
@@ -39,6 +38,8 @@ def quantile(values: ArrayLike, q: float) -> Interval:
 
 def rows_needed_to_bound(q: float, alpha: float) -> int:
     """The fewest rows whose largest and smallest value bound the q-quantile on both sides, each at error alpha."""
-    rows = rows_needed_to_pass(max(q, 1 - q), alpha)
-    assert rows is not None, "q lies between 0 and 1"
+    extreme = max(q, 1 - q)
+    rows = max(1, math.floor(math.log(alpha) / math.log(extreme)))
+    while not all(map(math.isfinite, quantile(np.zeros(rows), q).ends(alpha))):  # rounding decides as `quantile` would
+        rows += 1
     return rows
