@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from evalft.stats import bootstrap, ranking
-from evalft.stats.auc import auc
+from evalft.stats.auc import auc, newcombe
 from evalft.stats.bootstrap import mean, weighted
 from evalft.stats.interval import Interval
 from evalft.stats.level import level_reached
@@ -430,6 +430,17 @@ def test_binary_auc_equals_scikit_learn(columns: tuple) -> None:
         assert_ends_move_inwards(interval)
 
 
+@pytest.mark.parametrize(("positives", "negatives", "truth"), [(20, 200, 0.92), (100, 100, 0.98), (50, 50, 0.8)])
+def test_an_auc_is_not_claimed_above_what_it_is(positives: int, negatives: int, truth: float) -> None:
+    rng = np.random.default_rng(18)
+    shift = math.sqrt(2) * scipy.stats.norm.ppf(truth)
+    positive = np.arange(positives + negatives) < positives
+    draws = [auc(rng.normal(shift * positive, 1), positive).ends(0.025) for _ in range(400)]
+    too_high, too_low = sum(low > truth for low, _ in draws), sum(high < truth for _, high in draws)
+    most = scipy.stats.binom.ppf(0.999, len(draws), 0.025)
+    assert too_high <= most and too_low <= most
+
+
 def test_delong_variance_is_that_of_its_definition() -> None:
     rng = np.random.default_rng(16)
     positive = np.arange(60) < 25
@@ -439,8 +450,11 @@ def test_delong_variance_is_that_of_its_definition() -> None:
     error = math.sqrt(wins.mean(axis=1).var(ddof=1) / 25 + wins.mean(axis=0).var(ddof=1) / 35)
     half = scipy.stats.norm.isf(0.025) * error
     interval = auc(scores, positive)
-    assert interval.method == "delong"
-    assert interval.ends(0.025) == pytest.approx((wins.mean() - half, wins.mean() + half))
+    theirs = newcombe(float(wins.mean()), 25, 35)(0.025)
+    assert interval.method == "delong_newcombe"
+    low, high = interval.ends(0.025)
+    assert low == pytest.approx(min(wins.mean() - half, theirs[0]))
+    assert high == pytest.approx(max(wins.mean() + half, theirs[1]))
 
 
 @pytest.mark.parametrize("positives", [5, 30])

@@ -1,6 +1,9 @@
 """The binary ROC-AUC: the chance that a row with the label scores above a row without it, ties counting half.
 
 - DeLong, DeLong & Clarke-Pearson (1988), Biometrics 44, by the midrank algorithm of Sun & Xu (2014), IEEE SPL 21.
+- DeLong's interval is symmetric, and its lower end too high near 1: simulated at 20 positive and 200 negative rows and an
+  AUC of 0.92 it lay above the truth in 14 % of samples instead of 2.5 %. Each end is therefore the further out of DeLong's
+  and Newcombe's (`delong_newcombe`), which kept both sides under 2.5 % in that simulation (docs/decisions/0009).
 - Newcombe (2006), "Confidence intervals for an effect size measure based on the Mann-Whitney statistic. Part 2",
   Statistics in Medicine 25, method 5: where DeLong's variance is 0 (a perfect ranking) or a class has few rows.
 - Rows in groups: jackknife or bootstrap over groups, as every other metric (`ranking`, `bootstrap`).
@@ -30,7 +33,7 @@ def auc(scores: ArrayLike, positive: ArrayLike, groups: ArrayLike | None = None,
     p, n = pos.size, neg.size
     if min(p, n) < MIN_ROWS:
         reason = f"{p} positive and {n} negative rows: an AUC needs at least {MIN_ROWS} of each"
-        return Interval(None, scores.size, "delong", reason=reason)
+        return Interval(None, scores.size, "delong_newcombe", reason=reason)
     if groups is not None:
         return averaged(scores[:, None], positive[:, None], "roc_auc", "macro", groups=groups, seed=seed)
 
@@ -41,7 +44,8 @@ def auc(scores: ArrayLike, positive: ArrayLike, groups: ArrayLike | None = None,
     variance = float(above.var(ddof=1) / p + below.var(ddof=1) / n)
     if min(p, n) < MIN_ROWS_DELONG or variance < 1e-20:
         return Interval(value, scores.size, "newcombe", newcombe(value, p, n))
-    return Interval(value, scores.size, "delong", _normal(value, math.sqrt(variance)))
+    ends = _further_out(_normal(value, math.sqrt(variance)), newcombe(value, p, n))
+    return Interval(value, scores.size, "delong_newcombe", ends)
 
 
 def newcombe(value: float, p: int, n: int) -> Ends:
@@ -64,6 +68,14 @@ def newcombe(value: float, p: int, n: int) -> Ends:
 
         z = -float(ndtri(alpha))
         return low(value, z), 1 - low(1 - value, z)  # the variance is symmetric about 1/2
+
+    return ends
+
+
+def _further_out(one: Ends, other: Ends) -> Ends:
+    def ends(alpha: float) -> tuple[float, float]:
+        (low, high), (other_low, other_high) = one(alpha), other(alpha)
+        return min(low, other_low), max(high, other_high)
 
     return ends
 
