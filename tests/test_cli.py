@@ -11,8 +11,8 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from api_server import serving
 
+from api_server import serving
 from evalft.reporting import view
 
 ROWS = [{"text": f"message {i}", "label": ["ham", "spam"][i % 2]} for i in range(60)]

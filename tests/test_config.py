@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalft import config
+from evalft import config, yaml_data
 from evalft.errors import UserError
 
 GOOD = """\
@@ -113,7 +113,7 @@ def test_the_written_form_reads_back_as_the_same_config(tmp_path: Path) -> None:
 @given(st.text(max_size=300))
 def test_no_text_gives_anything_but_a_config_or_a_user_error(text: str) -> None:
     try:
-        data, _ = config._parse_yaml(text, "evalft.yaml")
+        data, _ = yaml_data.parse(text, "evalft.yaml")
         config.build(data if isinstance(data, dict) else {}, source="evalft.yaml", folder=Path("/"))
     except UserError as error:
         assert error.faults

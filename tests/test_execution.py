@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from api_server import Script, completion, error, serving
 
+from api_server import Script, completion, error, serving
 from evalft import config, pipeline
 from evalft.errors import CannotStart
 from evalft.pipeline import Assessment

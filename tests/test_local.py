@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny_models
 
+import tiny_models
 from evalft.candidates.local import LocalCandidate
 from evalft.candidates.model_files import find_model, reads_raw_input
 from evalft.config import CandidateConfig, TaskConfig

@@ -19,12 +19,12 @@ from typing import Any
 
 import jsonschema
 import pytest
-import run_folder
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from rich.console import Console
 
+import run_folder
 from evalft import numbers
 from evalft.config import Threshold
 from evalft.errors import UserError

@@ -12,8 +12,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-import run_folder
 
+import run_folder
 from evalft.reporting import html
 
 pytestmark = pytest.mark.browser

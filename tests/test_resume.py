@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from api_server import Server, serving
 
 LABELS = ["ham", "spam"]

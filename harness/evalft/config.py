@@ -19,8 +19,10 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from evalft import yaml_data
 from evalft.errors import UserError
 from evalft.records import TaskType
+from evalft.yaml_data import Number, Place, WrittenInt, dotted
 
 NORMALIZERS = ("strip", "collapse_spaces", "lower", "punctuation", "articles")
 PROVIDER_KINDS = ("openai", "hf", "fake")
@@ -29,30 +31,16 @@ PROVIDER_KINDS = ("openai", "hf", "fake")
 # ---------------------------------------------------------------- scalars
 
 
-class _Number:
-    """A YAML number that remembers how it was written, so that a label 1.10 stays "1.10"."""
-
-    written: str
-
-
-class _Int(int, _Number):
-    pass
-
-
-class _Float(float, _Number):
-    pass
-
-
 def _as_text(value: object) -> object:
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, _Number):
+    if isinstance(value, Number):
         return value.written
     return str(value) if isinstance(value, int | float) else value
 
 
 def _as_int(value: object) -> object:
-    return int(value) if isinstance(value, _Int) else value
+    return int(value) if isinstance(value, WrittenInt) else value
 
 
 def _as_float(value: object) -> object:
@@ -331,103 +319,6 @@ class Config(Section):
         return tuple(parse_threshold(metric, text) for metric, text in self.thresholds.items())
 
 
-# ---------------------------------------------------------------- YAML with places
-
-Place = tuple[str | int, ...]
-
-
-class _Reader:
-    """Plain data from YAML nodes, with the line of every key, and every fault gathered rather than raised."""
-
-    def __init__(self, source: str) -> None:
-        self.source = source
-        self.lines: dict[Place, int] = {}
-        self.faults: list[str] = []
-
-    def read(self, node: yaml.Node, place: Place = (), depth: int = 0) -> Any:
-        self.lines.setdefault(place, node.start_mark.line + 1)
-        if depth > 50:
-            self._fault(node, "is nested too deep")
-        elif isinstance(node, yaml.MappingNode):
-            return self._mapping(node, place, depth)
-        elif isinstance(node, yaml.SequenceNode):
-            return [self.read(item, (*place, i), depth + 1) for i, item in enumerate(node.value)]
-        elif node.tag not in ("tag:yaml.org,2002:str", "!") and node.tag.startswith(("!", "tag:yaml.org,2002:python")):
-            self._fault(node, f"the tag {node.tag} is not allowed: a config is data")
-        else:
-            assert isinstance(node, yaml.ScalarNode)
-            return _scalar(node)
-        return None
-
-    def _mapping(self, node: yaml.MappingNode, place: Place, depth: int) -> dict[str, Any]:
-        data: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                self._fault(key_node, "a key must be plain text")
-                continue
-            key = key_node.value
-            if key in data:
-                first = self.lines[(*place, key)]
-                self._fault(key_node, f"key {_dotted((*place, key))!r} is given twice (first on line {first})")
-                continue
-            self.lines[(*place, key)] = key_node.start_mark.line + 1
-            data[key] = self.read(value_node, (*place, key), depth + 1)
-        return data
-
-    def _fault(self, node: yaml.Node, what: str) -> None:
-        self.faults.append(f"{self.source}:{node.start_mark.line + 1}: {what}")
-
-
-def _scalar(node: yaml.ScalarNode) -> object:
-    text: str = node.value
-    if node.style is not None:  # quoted or a block: always text
-        return text
-    if text in ("", "~", "null"):
-        return None
-    if text in ("true", "false"):
-        return text == "true"
-    number: _Int | _Float
-    if re.fullmatch(r"-?(0|[1-9][0-9]*)", text) and len(text) < 400:
-        number = _Int(text)
-    elif re.fullmatch(r"-?(0|[1-9][0-9]*)?(\.[0-9]+)?([eE][-+]?[0-9]+)?", text) and re.search(r"[0-9]", text):
-        try:
-            number = _Float(text)
-        except ValueError:
-            return text
-    else:
-        return text
-    number.written = text
-    return number
-
-
-def _parse_yaml(text: str, source: str) -> tuple[Any, dict[Place, int]]:
-    """Data and the line of each place; raises UserError with every fault. Anchors and aliases are refused."""
-    try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent):
-                where = f"{source}:{event.start_mark.line + 1}" if event.start_mark else source
-                raise UserError(f"{where}: aliases (*name) are not allowed; write it out")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"{source}:{mark.line + 1}" if mark else source
-        raise UserError(f"{where}: not valid YAML: {error.problem or error.context}") from None
-    except (yaml.YAMLError, RecursionError) as error:
-        reason = str(error).splitlines()[0] if str(error) else "nested too deep"
-        raise UserError(f"{source}: not valid YAML: {reason}") from None
-    if node is None:
-        return None, {}
-    reader = _Reader(source)
-    data = reader.read(node)
-    if reader.faults:
-        raise UserError(*reader.faults)
-    return data, reader.lines
-
-
-def _dotted(place: Sequence[str | int]) -> str:
-    return ".".join(str(part) for part in place)
-
-
 # ---------------------------------------------------------------- loading
 
 
@@ -444,7 +335,7 @@ def load(path: Path, overrides: Sequence[str] = (), extra: Mapping[str, Any] | N
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not UTF-8 text (byte {error.start})") from None
-    data, lines = _parse_yaml(text, str(path))
+    data, lines = yaml_data.parse(text, str(path))
     if not isinstance(data, dict):
         raise UserError(f"{path}: is not a mapping of sections such as `task:`; `evalft init` writes an example")
     return build(data, source=str(path), folder=path.parent, lines=lines, overrides=overrides, extra=extra)
@@ -480,7 +371,7 @@ def _apply_override(data: dict[str, Any], override: str, said: dict[Place, int])
     if not equals or not key.strip():
         raise UserError(f"--set {override}: write --set key=value, for example --set limits.timeout_s=30")
     template = text.lstrip().startswith(("{{", "{%"))  # a prompt, which YAML would read as a mapping in a mapping
-    value = text if template else _parse_yaml(text, f"--set {key}")[0]
+    value = text if template else yaml_data.parse(text, f"--set {key}")[0]
     parts = key.strip().split(".")
     _put(data, parts, value, f"--set {key}")
     place = tuple(int(part) if part.isdigit() else part for part in parts)
@@ -495,7 +386,7 @@ def _put(data: Any, parts: Sequence[str], value: Any, said_by: str) -> None:
         if isinstance(data, list):
             if not part.isdigit() or int(part) >= len(data):
                 names = f"an index from 0 to {len(data) - 1}" if data else "nothing: the list is empty"
-                raise UserError(f"{said_by}: {_dotted(parts[:depth])} is a list; {part!r} should be {names}")
+                raise UserError(f"{said_by}: {dotted(parts[:depth])} is a list; {part!r} should be {names}")
             if last:
                 data[int(part)] = value
             else:
@@ -508,7 +399,7 @@ def _put(data: Any, parts: Sequence[str], value: Any, said_by: str) -> None:
                     data[part] = {}
                 data = data[part]
         else:
-            raise UserError(f"{said_by}: {_dotted(parts[:depth])} is a value, not a section")
+            raise UserError(f"{said_by}: {dotted(parts[:depth])} is a value, not a section")
 
 
 def _faults(error: ValidationError, data: object, source: str, lines: Mapping[Place, int]) -> list[str]:
@@ -518,7 +409,7 @@ def _faults(error: ValidationError, data: object, source: str, lines: Mapping[Pl
 def _fault(fault: dict[str, Any], data: object, source: str, lines: Mapping[Place, int]) -> str:
     place: Place = tuple(part for part in fault["loc"] if not str(part).startswith(("function-", "literal[")))
     where = _where(place, source, lines)
-    key = _dotted(place)
+    key = dotted(place)
     if fault["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(place[-1]), _keys_at(place[:-1]), n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(_keys_at(place[:-1]))}"
