@@ -122,6 +122,7 @@ def test_ctrl_c_keeps_what_was_in_flight_and_ends_with_130(tmp_path: Path) -> No
         assert kept == server.completed  # every answer that came is on disk
         summary = json.loads((tmp_path / "run" / "summary.json").read_text())
         assert summary["partial"]["why"] == "interrupted" and summary["verdict"] is None
+        assert b"no thresholds" not in out and b"not complete" in out
         finish(command)
         asked = Counter(body["messages"][-1]["content"] for body in server.bodies)
     assert max(asked.values()) == 1 and len(asked) == 200

@@ -139,9 +139,10 @@ def _verdict(summary: Mapping[str, Any]) -> Verdict:
     candidate = verdict.get("candidate")
     action = verdict.get("action")
     reasons = tuple(verdict.get("reasons", ()))
-    has_thresholds = any(entry["thresholds"] for entry in summary["candidates"])
+    has_thresholds = bool(summary.get("thresholds")) or any(entry["thresholds"] for entry in summary["candidates"])
     if not action and not has_thresholds:
-        reasons = ("Set a threshold to get one, for example --threshold 'accuracy >= 0.9'.",)
+        first = (summary["task"]["metrics"] or ["accuracy"])[0]
+        reasons = (f"Set a threshold to get one, for example --threshold '{first} >= 0.9'.",)
     return Verdict(
         action=action,
         sentence=verdict_sentence(action, candidate, verdict.get("rows_needed"), has_thresholds),
