@@ -24,7 +24,6 @@ from evalft.errors import UserError
 from evalft.records import TaskType
 from evalft.yaml_data import Number, Place, WrittenInt, dotted
 
-NORMALIZERS = ("strip", "collapse_spaces", "lower", "punctuation", "articles")
 PROVIDER_KINDS = ("openai", "hf", "fake")
 
 

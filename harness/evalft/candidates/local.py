@@ -96,13 +96,6 @@ class LocalCandidate:
             self._found = model, find_adapter(config.adapter, self._where) if config.adapter else None
         return self._found
 
-    @property
-    def cost_basis(self) -> str:
-        """summary.json's word for where cost_usd comes from."""
-        if self._price.source == "config":
-            return "override"
-        return "cpu_time" if self._device_and_dtype()[0] == "cpu" else "gpu_time"
-
     def identity(self) -> dict[str, object]:
         """By content: the same model in another folder gives the same answers. May be called before `start`."""
         model, adapter = self.files
