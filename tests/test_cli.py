@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 import yaml
 
+import tiny_models
 from api_server import serving
 from evalft.reporting import view
 
@@ -104,6 +105,18 @@ def test_a_mistake_is_one_line_with_the_next_step_and_status_2(folder: Path, arg
     assert done.returncode == 2, (done.stdout, done.stderr)
     assert said in done.stderr and "Traceback" not in done.stderr
     assert done.stderr.count("\n") <= 3
+
+
+def test_a_missing_extra_names_the_install_command(folder: Path) -> None:
+    tiny_models.causal(folder / "model")
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "sys.argv = ['evalft', 'assess', 'rows.csv', '--model', 'hf:model']\n"
+        "from evalft.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "pip install 'evalft[local]'" in done.stderr
 
 
 def test_check_spends_nothing_and_says_what_the_rows_can_show(folder: Path) -> None:

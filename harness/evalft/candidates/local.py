@@ -168,8 +168,9 @@ class LocalCandidate:
         return choices + self._decoding_choices()
 
     async def close(self) -> None:
-        self._model = None
-        _free_memory()
+        if self._model is not None:
+            self._model = None
+            _free_memory()
 
     def _device_and_dtype(self) -> tuple[str, str]:
         try:
