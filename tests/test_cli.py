@@ -189,3 +189,11 @@ def test_terminal_output_fits_80_columns_and_carries_no_escapes(folder: Path) ->
     done = evalft("assess", "odd.jsonl", "--model", "fake:constant=y", "--threshold", "accuracy >= 0.9", cwd=folder)
     assert "\x1b" not in done.stdout + done.stderr
     assert max(map(len, done.stdout.splitlines()[:-1])) <= 80
+
+
+def test_a_cache_that_cannot_be_used_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "cache").mkdir()
+    (folder / "cache" / "responses.sqlite").write_bytes(b"not a database" * 100)
+    monkeypatch.setenv("EVALFT_CACHE", str(folder / "cache"))
+    done = evalft("assess", "rows.csv", "--model", "fake:echo", cwd=folder)
+    assert done.returncode == 2 and "EVALFT_CACHE" in done.stderr and done.stderr.count("\n") == 1

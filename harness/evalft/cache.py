@@ -41,6 +41,7 @@ class Cache:
 
     def __init__(self, path: Path, identity: dict[str, object]) -> None:
         self.identify(identity)
+        self._path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path / "responses.sqlite", timeout=30, isolation_level=None)
@@ -51,19 +52,19 @@ class Cache:
                 " without rowid"
             )
         except (OSError, sqlite3.Error) as error:
-            raise UserError(f"{path}: the response cache cannot be opened: {error}; set EVALFT_CACHE") from None
+            raise self._unusable(error) from None
 
     def identify(self, identity: dict[str, object]) -> None:
         self._identity = json.dumps([FORMAT, identity], sort_keys=True, ensure_ascii=False)
 
     def settled(self) -> dict[str, object] | None:
         """What an earlier preflight found out about the endpoint for the candidate as configured."""
-        row = self._db.execute("select outcome from responses where key = ?", [_settled_key(self._identity)]).fetchone()
-        return json.loads(row[0]) if row else None
+        found = self._read(_settled_key(self._identity))
+        return json.loads(found) if found else None
 
     def put_settled(self, identity: dict[str, object], found: dict[str, object]) -> None:
         key = _settled_key(json.dumps([FORMAT, identity], sort_keys=True, ensure_ascii=False))
-        self._db.execute("insert or replace into responses values (?, ?, ?)", [key, json.dumps(found), time.time()])
+        self._write(key, json.dumps(found))
 
     def _key(self, request: Request) -> str:
         asked = json.dumps([list(map(dict, request.messages)), request.repeat], sort_keys=True, ensure_ascii=False)
@@ -71,17 +72,33 @@ class Cache:
 
     def get(self, request: Request) -> Outcome | None:
         """The stored outcome as this request's own, marked cached; its cost and latency are the original's."""
-        row = self._db.execute("select outcome from responses where key = ?", [self._key(request)]).fetchone()
-        if row is None:
+        found = self._read(self._key(request))
+        if found is None:
             return None
-        return replace(read_outcome(row[0]), id=request.id, index=request.index, repeat=request.repeat, cached=True)
+        return replace(read_outcome(found), id=request.id, index=request.index, repeat=request.repeat, cached=True)
 
     def put(self, request: Request, outcome: Outcome) -> None:
         if isinstance(outcome, Prediction) or outcome.failure in ANSWERED:
-            self._db.execute(
-                "insert or replace into responses values (?, ?, ?)",
-                [self._key(request), prediction_line(outcome), time.time()],
-            )
+            self._write(self._key(request), prediction_line(outcome))
+
+    def _read(self, key: str) -> str | None:
+        try:
+            row = self._db.execute("select outcome from responses where key = ?", [key]).fetchone()
+        except sqlite3.Error as error:
+            raise self._unusable(error) from None
+        return row[0] if row else None
+
+    def _write(self, key: str, text: str) -> None:
+        try:
+            self._db.execute("insert or replace into responses values (?, ?, ?)", [key, text, time.time()])
+        except sqlite3.Error as error:
+            raise self._unusable(error) from None
+
+    def _unusable(self, error: Exception) -> UserError:
+        return UserError(
+            f"{self._path}: the response cache cannot be used: {error}; make room, or name another folder with EVALFT_CACHE, "
+            "then run the same command again"
+        )
 
     def close(self) -> None:
         self._db.close()

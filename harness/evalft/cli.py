@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from evalft.errors import INTERNAL, INTERRUPTED, EvalftError, UserError
+from evalft.errors import INTERNAL, INTERRUPTED, USAGE, EvalftError, UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,6 +45,14 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         status = 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(
+            f"error: {where}{error.strerror or error}; make room (or name another place with --out), then run the same "
+            "command again: it goes on where this one stopped",
+            err=True,
+        )
+        status = USAGE
     except Exception as error:
         with tempfile.NamedTemporaryFile("w", prefix="evalft-", suffix=".log", delete=False, encoding="utf-8") as file:
             traceback.print_exc(file=file)
