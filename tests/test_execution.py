@@ -299,3 +299,48 @@ def test_two_processes_do_not_work_in_one_folder(tmp_path: Path) -> None:
     finally:
         leave.set()
         thread.join()
+
+
+def test_slow_rows_are_failures_once_the_candidate_has_answered_others(tmp_path: Path) -> None:
+    hang = True
+
+    async def script(body: dict[str, Any], number: int) -> Any:
+        if asked(body) < 4 and hang:
+            await asyncio.sleep(1.5)
+        return right(body, number)
+
+    with serving(script) as server:
+        limits = {"timeout_s": 0.3, "max_tries": 1, "min_coverage": 0.5}
+        # the first rows hang: other rows are owed, and none was answered yet
+        with pytest.raises(CannotStart, match="timeout_s"):
+            pipeline.assess(settings(tmp_path, server.base_url, limits=limits), out=tmp_path / "run")
+        hang = False
+        pipeline.assess(settings(tmp_path, server.base_url, 30, limits=limits), out=tmp_path / "fast")
+        hang = True
+        data = settings(tmp_path, server.base_url, 30, limits=limits).model_dump()
+        (tmp_path / "test.jsonl").write_text(
+            "".join(
+                json.dumps(row) + "\n"
+                for row in [{"id": "new", "text": "message 0 again", "label": "ham"}, *rows(30)[4:]]
+            )
+        )
+        result = pipeline.assess(config.build(data, source="test", folder=tmp_path), out=tmp_path / "run2")
+    assert kinds(result) == {"timeout": 1}
+
+
+def test_a_dummy_key_that_is_a_common_word_changes_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORD", "spam")
+    with serving(right) as server:
+        named = {"mock": {"base_url": server.base_url, "api_key_env": "WORD"}}
+        result = pipeline.assess(settings(tmp_path, server.base_url, providers=named), out=tmp_path / "run")
+    assert result.summary["candidates"][0]["metrics"]["accuracy"]["value"] == 1.0
+
+
+def test_answers_of_a_resumed_run_are_in_the_cache_too(tmp_path: Path) -> None:
+    with serving(right) as server:
+        short = settings(tmp_path, server.base_url, 40, limits={"max_cost_usd": 0.0006})
+        assert pipeline.assess(short, out=tmp_path / "run").status == 5
+        pipeline.assess(settings(tmp_path, server.base_url, 40), out=tmp_path / "run")
+        assert len(server.bodies) == 40
+        pipeline.assess(settings(tmp_path, server.base_url, 40, task={"name": "another"}), out=tmp_path / "other")
+        assert len(server.bodies) == 40

@@ -674,3 +674,10 @@ def test_the_real_llama_tells_the_same_story_in_any_batch(stories: Path) -> None
     together = [outcome.text for outcome in model.answer(asked)]
     assert together == [model.answer([request])[0].text for request in asked]
     assert all(text and len(text) > 20 and not text.startswith(" ") for text in together)
+
+
+def test_a_context_too_short_for_every_prompt_cannot_start(plain: Path) -> None:
+    model = started(plain)
+    with pytest.raises(CannotStart, match="too long"):
+        model.check_room([Request("a", 0, 0, ({"role": "user", "content": "word " * 2000},))])
+    model.check_room(requests(2))

@@ -1,5 +1,8 @@
 """Outcomes -> Scored: failures as misses, votes of several answers, coverage, intervals, other rows, gold."""
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +12,7 @@ from sklearn import metrics as sk
 from evalft import metrics, scoring
 from evalft.config import TaskConfig
 from evalft.errors import UserError
-from evalft.records import Example, Failure, Prediction
+from evalft.records import Example, Failure, Prediction, Usage
 
 LABELS = ["ham", "spam", "other"]
 
@@ -215,7 +218,7 @@ def test_thinking_is_no_part_of_a_generated_answer():
     assert found.intervals["exact_match"].value == 1
 
 
-def test_cost_is_of_all_answers_of_an_example_and_latency_of_those_that_succeeded():
+def test_cost_is_of_all_answers_of_an_example_and_a_timeout_is_a_latency_of_at_least_what_was_waited():
     examples = [example(i, "ham") for i in range(2)]
     outcomes = [
         said(0, "ham", 0, cost_usd=1.0, latency_s=1.0),
@@ -226,8 +229,23 @@ def test_cost_is_of_all_answers_of_an_example_and_latency_of_those_that_succeede
     found = scoring.score(examples, outcomes, task_of())
     assert found.intervals["cost_per_query"].value == 4.0
     assert found.intervals["latency_p50"].value == 2.0
-    assert found.intervals["latency_p95"].value == 3.0
-    assert found.intervals["latency_p50"].n == 3
+    assert found.intervals["latency_p95"].value == 60.0
+    assert found.intervals["latency_p95"].ends(0.4)[1] == math.inf  # it may have taken any time
+    assert "timeout" in str(found.intervals["latency_p50"].reason)
+
+
+def test_rows_of_one_batch_are_one_measurement_of_time():
+    examples = [example(i, "ham") for i in range(80)]
+    outcomes = [said(i, "ham", latency_s=1.0 + i // 20) for i in range(80)]
+    found = scoring.score(examples, outcomes, task_of()).intervals["latency_p95"]
+    assert found.value == 4.0 and found.ends(0.025)[1] == math.inf and "4 batches" in str(found.reason)
+
+
+def test_a_cost_that_is_partly_assumed_says_so():
+    examples = [example(i, "ham") for i in range(2)]
+    worst = Usage(10, 10, estimated=True)
+    outcomes = [said(0, "ham", cost_usd=1.0), replace(failed(1, "timeout", cost_usd=3.0), usage=worst)]
+    assert "75%" in str(scoring.score(examples, outcomes, task_of()).intervals["cost_per_query"].reason)
 
 
 def test_rows_of_one_group_count_for_less():

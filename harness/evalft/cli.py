@@ -132,6 +132,7 @@ def decide(run: Path, overrides: Sequence[str], thresholds: Sequence[str], exit_
     from evalft import pipeline
     from evalft.config import load
 
+    pipeline.require_run(run)
     config = load(run / "config.yaml", overrides, _threshold_values(thresholds))
     return _show(pipeline.decide_again(run, config), exit_code)
 
@@ -151,7 +152,7 @@ def report(run: Path) -> None:
 @group.command()
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
 @click.option("--from", "data", type=click.Path(path_type=Path), metavar="DATA", help="Infer type, columns and labels.")
-@click.option("--example", metavar="NAME", help="Copy a bundled benchmark.")
+@click.option("--example", metavar="NAME", help="Copy a bundled benchmark: english-to-latex.")
 @click.option("--split", type=float, metavar="SHARE", help="Split a lone file once: this share of the rows stays test.")
 @click.option("--input", "input_column", metavar="COLUMN")
 @click.option("--target", "target_column", metavar="COLUMN")

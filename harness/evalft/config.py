@@ -469,7 +469,11 @@ def _cross_checks(config: Config, source: str, lines: Mapping[Place, int]) -> li
         where = _where(("candidates", i), source, lines)
         if candidate.provider not in known:
             near = difflib.get_close_matches(candidate.provider, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"add it under `providers:` (known: {', '.join(known)})"
+            hint = (
+                f"did you mean {near[0]!r}?"
+                if near
+                else f"add it under `providers:` (known: {', '.join(k for k in known if k != 'fake')})"
+            )
             faults.append(f"{where}: candidates.{i}.model: provider {candidate.provider!r} is not known; {hint}")
         if candidate.name in seen:
             faults.append(

@@ -18,10 +18,11 @@ from typing import IO
 from evalft.cache import Cache
 from evalft.candidates import Attempt, Candidate
 from evalft.candidates.api import ApiCandidate
+from evalft.candidates.local import LocalCandidate
 from evalft.config import LimitsConfig
 from evalft.errors import BudgetReached, CannotStart, UserError
 from evalft.prompts import Request
-from evalft.records import Failure, Outcome, Usage
+from evalft.records import Failure, Outcome, Prediction, Usage
 from evalft.spending import Ledger
 from evalft.store import RunFolder, prediction_line
 
@@ -33,6 +34,9 @@ DEAD_AFTER = (20, 30.0)
 """So many connections in a row that failed, and so many seconds since the last answer: the server is gone."""
 PREFLIGHT_ROWS = 3
 """How many different rows may be refused before the candidate is said not to start."""
+
+PREFLIGHT_TRIES = 2
+"""Of one row before the candidate is known to answer at all; a full rate limit is waited for."""
 
 Notify = Callable[[Outcome], None]
 Ask = Callable[[], Awaitable[Attempt]]
@@ -89,6 +93,8 @@ class Asking:
         if isinstance(candidate, ApiCandidate) and settled:
             candidate.settle(settled)
         self._take_from_cache()
+        if isinstance(candidate, LocalCandidate) and self._owed:
+            await asyncio.to_thread(candidate.check_room, self._owed)
         if isinstance(candidate, ApiCandidate) and self._owed:
             await self._preflight(candidate)
             if self._cache:
@@ -127,9 +133,15 @@ class Asking:
                     self._take_from_cache()
                 self._remember(request, outcome)
                 return
-            if last.stops or getattr(outcome, "failure", "") != "api_error":
+            if last.stops or getattr(outcome, "failure", "") == "connection":
                 raise CannotStart(_cannot_start(candidate, outcome))
             refusals.append(str(getattr(outcome, "message", "")))
+        if any(isinstance(outcome, Prediction) for outcome in self._done.values()):
+            return  # it has answered other rows: these are failures of their own
+        if all("no answer within" in refusal for refusal in refusals):
+            raise CannotStart(
+                f"candidate {candidate.name}: {candidate.base_url}: {refusals[0]}; is limits.timeout_s too short?"
+            )
         raise CannotStart(
             f"candidate {candidate.name}: {candidate.base_url} refuses every request: {refusals[0]}; "
             "check its settings in the config"
@@ -215,7 +227,9 @@ class Asking:
             pace.learn(attempt)
             self._notice_the_end(attempt, pace, clock())
             wait_s = _wait_s(attempt, tries)
-            over = self.stopped_because or self._stop.is_set() or tries >= self._limits.max_tries
+            most = self._limits.max_tries if keep_unanswered else min(PREFLIGHT_TRIES, self._limits.max_tries)
+            over = self.stopped_because or self._stop.is_set() or (tries >= most and not attempt.throttled)
+            over = over or tries >= self._limits.max_tries
             if not attempt.retry or over or clock() + wait_s > give_up_at:
                 # refused for all requests, or interrupted before its last try: owed again by the next run
                 cut_short = attempt.stops or (attempt.retry and bool(self._stop.is_set() or self.stopped_because))
@@ -352,7 +366,7 @@ def _cannot_start(candidate: ApiCandidate, outcome: Outcome) -> str:
     message = getattr(outcome, "message", "")
     where = f"candidate {candidate.name}: {candidate.base_url}"
     if "HTTP 404" in message:
-        return f"{where}: the model is not known there: {message}; check `model:`"
+        return f"{where}: the model or the address is not known there: {message}; check `model:` and the base URL"
     if "HTTP 401" in message or "HTTP 403" in message:
         return f"{where}: the key is refused: {message}; check the environment variable {candidate.key_env or '(none set)'}"
     if isinstance(outcome, Failure) and outcome.failure == "connection":

@@ -22,6 +22,7 @@ from evalft.candidates.api import ApiCandidate
 from evalft.candidates.model_files import reads_raw_input
 from evalft.config import CandidateConfig, Config, digest, shown_spec
 from evalft.decision.evidence import Evidence, Setting, TrainingPlan
+from evalft.decision.reach import thresholds_in_doubt
 from evalft.decision.tuning import trainable_base
 from evalft.decision.verdict import decide
 from evalft.errors import BudgetReached, UserError
@@ -69,6 +70,10 @@ def prepare(config: Config, *, out: Path | None = None, limit: int | None = None
         )
     data = testset.load(config.task, limit=limit)
     config = config.model_copy(update={"task": scoring.with_metrics(data.task, config.thresholds)})
+    faults, doubts = thresholds_in_doubt(config.parsed_thresholds)
+    if faults:
+        raise UserError(*faults)
+    data = replace(data, warnings=(*data.warnings, *doubts))
     config = _with_prompt(config, data)
     requests = {candidate.name: _requests(config, candidate, data) for candidate in config.candidates}
     plans = planning.plan(config, config.task, data.test, requests)
@@ -109,8 +114,17 @@ def decide_again(path: Path, config: Config) -> Assessment:
         return _conclude(prepared, None)
 
 
+def require_run(path: Path) -> None:
+    """Raises UserError where `path` is no run folder."""
+    if not RunFolder(path).exists():
+        raise UserError(
+            f"{path}: is not a run folder (it has no manifest.json); `evalft assess` makes one below reports/"
+        )
+
+
 def render(path: Path) -> None:
     """report.html and report.md of a run folder."""
+    require_run(path)
     RunFolder(path).write_text("html", html.render(path))
     RunFolder(path).write_text("markdown", markdown.render(path))
 
@@ -409,9 +423,8 @@ def _evidence(prepared: Prepared, scored: Mapping[str, Scored]) -> tuple[list[Ev
     base = shown_spec(config.tune.base) if config.tune.base else None
     plan = _training(prepared, scored, trainable_base(evidence, primary, base))
     lone = config.task.train is None
-    generated = (
-        (config.expand.target_rows or planning.DEFAULT_TARGET_ROWS) if config.expand.teacher and data.train else 0
-    )
+    wanted = config.expand.target_rows or planning.DEFAULT_TARGET_ROWS
+    generated = max(0, wanted - len(data.train)) if config.expand.teacher and data.train else 0
     return evidence, Setting(
         thresholds=config.parsed_thresholds,
         decide=config.decide,

@@ -108,6 +108,7 @@ class Failure:
     usage: Usage | None = None
     cost_usd: float = 0.0
     latency_s: float | None = None
+    """Send to last byte, or how long was waited for an answer that did not come (timeout)."""
     tries: int = 1
     cached: bool = False
 

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from evalft.candidates.api import openai_base_url
 from evalft.config import CandidateConfig, Config, as_data, dump, shown_spec
 from evalft.decision.statuses import CandidateStatus
 from evalft.decision.verdict import Decision
@@ -22,6 +23,7 @@ from evalft.store import NAMES, slug
 from evalft.testset import TestSet
 
 SCHEMA = "evalft.summary/1"
+SIDES = {"low": "below", "high": "above"}
 RECORDED_PACKAGES = (
     "evalft",
     "openai",
@@ -48,7 +50,12 @@ def manifest(config: Config, data: TestSet, digest: str, fresh: bool) -> dict[st
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "git_revision": _git_revision(),
         "seeds": {"sample": 0, "shots": 0, "bootstrap": 0},
-        "providers": {name: {"base_url": provider.base_url} for name, provider in config.providers.items()},
+        "providers": {name: {"base_url": provider.base_url} for name, provider in config.providers.items()}
+        | (
+            {"openai": {"base_url": openai_base_url()}}
+            if any(c.provider == "openai" for c in config.candidates)
+            else {}
+        ),
     }
 
 
@@ -143,6 +150,7 @@ def build(
         "notes": [*notes, *(decision.notes if decision else ())],
         "warnings": list(warnings),
         "steps": list(decision.steps) if decision else [],
+        "min_coverage": config.limits.min_coverage,
         "report_examples": config.report.examples,
     }
 
@@ -222,16 +230,17 @@ def _latency(scored: Scored, seen_s: tuple[float, float] | None, confidence: flo
 def _range(interval: Interval, seen_s: tuple[float, float], confidence: float) -> dict[str, Any]:
     estimate = interval.estimate(confidence)
     unbounded = [side for side in ("low", "high") if getattr(estimate, side) is None]
-    reason = estimate.reason
+    reasons = [estimate.reason] if estimate.reason else []
     if unbounded:
-        reason = f"{interval.n} answers do not bound its {' and '.join(unbounded)} end; the extreme seen stands there"
+        reasons.append(f"not bounded {' or '.join(SIDES[side] for side in unbounded)} by these answers")
     return {
         "value": estimate.value,
         "low": seen_s[0] if estimate.low is None else estimate.low,
         "high": seen_s[1] if estimate.high is None else estimate.high,
         "method": estimate.method,
         "n": estimate.n,
-        "reason": reason,
+        "unbounded": unbounded,
+        "reason": "; ".join(reasons) or None,
     }
 
 

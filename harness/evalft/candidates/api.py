@@ -26,7 +26,13 @@ from evalft.records import Failure, FailureKind, Prediction, Usage
 
 RETRIED_STATUS = {408, 409, 429}
 TOP_LOGPROBS = 20
+SHORTEST_KEY = 8
 KEYLESS = "no-key"  # the SDK insists on some key; a provider without api_key_env is sent none that means anything
+
+
+def openai_base_url() -> str:
+    """Where `openai:` models are asked."""
+    return (os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1").rstrip("/")
 
 
 class _Refused(Exception):
@@ -71,7 +77,7 @@ class ApiCandidate:
     def base_url(self) -> str:
         if self._provider:
             return self._provider.base_url
-        return (os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1").rstrip("/")
+        return openai_base_url()
 
     @property
     def key_env(self) -> str | None:
@@ -110,7 +116,7 @@ class ApiCandidate:
         return {
             "kind": "api",
             "base_url": self.base_url,
-            "fields": self._fields,
+            "fields": dict(self._fields),
             "task": [self._task.type, self._task.labels],
         }
 
@@ -185,7 +191,7 @@ class ApiCandidate:
 
     def settled(self) -> dict[str, object]:
         """What the preflight found out, for the manifest: a resumed run asks with the same fields."""
-        return {"renamed": self.renamed, "dropped": self.dropped}
+        return {"renamed": dict(self.renamed), "dropped": list(self.dropped)}
 
     def settle(self, found: Mapping[str, Any]) -> None:
         for old, new in dict(found.get("renamed", {})).items():
@@ -244,23 +250,23 @@ class ApiCandidate:
             )
         except openai.OpenAIError as error:
             return self._no_answer(request, "bad_response", _one_line(error))
-        return self._read(request, self._without_key(body), clock() - sent)
+        return self._read(request, body, clock() - sent)
 
-    def _without_key(self, body: bytes) -> bytes:
-        """Some servers quote the key they were sent; it must reach no file."""
-        return body.replace(self._key.encode(), b"[key]") if self._key != KEYLESS else body
+    def _without_key(self, text: str) -> str:
+        """Some servers quote the key they were sent; it must reach no file. A dummy such as "token" is a word, no secret."""
+        return text.replace(self._key, "[key]") if len(self._key) >= SHORTEST_KEY else text
 
     def _no_answer(self, request: Request, kind: FailureKind, message: str, billed: bool = True) -> Attempt:
         """A try without a usable body: what it cost is not known, so it is charged its worst case, and marked."""
         usage = self._worst_case(request) if billed else None
-        return Attempt(self._failure(request, kind, message, usage=usage), retry=True)
+        waited_s = self._timeout_s if kind == "timeout" else None
+        return Attempt(self._failure(request, kind, message, usage=usage, latency_s=waited_s), retry=True)
 
     def _failure(
         self, request: Request, kind: FailureKind, message: str, *, usage: Usage | None = None, **more: Any
     ) -> Failure:
         cost = self.price.cost_usd(usage) if usage else 0.0
-        if self._key and self._key != KEYLESS:
-            message = message.replace(self._key, "[key]")
+        message = self._without_key(message)
         return Failure(
             request.id, request.index, request.repeat, kind, message[:500], usage=usage, cost_usd=cost, **more
         )
@@ -299,11 +305,11 @@ class ApiCandidate:
         text, reason = message.get("content"), choice.get("finish_reason")
         if isinstance(text, list):  # some servers answer in parts
             text = "".join(str(part.get("text", "")) for part in text if isinstance(part, dict))
+        text = self._without_key(text) if isinstance(text, str) else text
         same: dict[str, Any] = {"usage": usage, "latency_s": latency_s, "finish_reason": reason}
         if message.get("refusal"):
-            return Attempt(
-                self._failure(request, "refused", str(message["refusal"]), text=str(message["refusal"]), **same)
-            )
+            words = self._without_key(str(message["refusal"]))
+            return Attempt(self._failure(request, "refused", words, text=words, **same))
         if reason == "content_filter":
             return Attempt(
                 self._failure(request, "filtered", "the provider's filter cut the answer", text=text, **same)

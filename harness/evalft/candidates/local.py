@@ -167,6 +167,16 @@ class LocalCandidate:
         self._decoding = Decoding(self._config, self._prompts, self._end_tokens, self._pad_token)
         return choices + self._decoding_choices()
 
+    def check_room(self, requests: Sequence[Request]) -> None:
+        """Raises CannotStart where no prompt fits the model's context: nothing could be answered."""
+        rows = self._rows(requests)
+        if rows and all(self._room(row) < 1 for row in rows):
+            shortest = min(len(row.tokens) for row in rows)
+            raise CannotStart(
+                f"{self._where}: every prompt is too long for the model's context of {self._context:,} tokens (the shortest "
+                f"has {shortest:,}); shorten the prompt (task.prompt), or choose a model with a longer context"
+            )
+
     async def close(self) -> None:
         if self._model is not None:
             self._model = None

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evalft.config import Threshold
-from evalft.decision.evidence import COST, LATENCY_QUANTILES
+from evalft.decision.evidence import COST, LATENCY_QUANTILES, LOWER_IS_BETTER
 from evalft.decision.wording import count, metric_name, required
 from evalft.stats.order import rows_needed_to_bound
 from evalft.stats.proportion import MIN_GROUPS, rows_needed_to_pass
@@ -45,6 +45,20 @@ class OutOfReach:
         return (
             f"the threshold {metric_name(self.metric)} {self.require} cannot be shown to pass: {self.reason}; {needs}"
         )
+
+
+def thresholds_in_doubt(thresholds: Sequence[Threshold]) -> tuple[list[str], list[str]]:
+    """(faults, warnings): bounds outside a metric's scale, and sides that ask for worse rather than better."""
+    faults, doubts = [], []
+    for threshold in thresholds:
+        name, bound = threshold.metric, threshold.bound
+        if in_unit_interval(name) and not 0 <= bound <= 1:
+            percent = f"; write {bound / 100:g} for {bound:g} %" if 1 < bound <= 100 else ""
+            faults.append(f"thresholds: {name} {required(threshold)}: {name} runs from 0 to 1{percent}")
+        elif (threshold.op == "<=") != (name in LOWER_IS_BETTER):
+            better = "lower" if name in LOWER_IS_BETTER else "higher"
+            doubts.append(f"thresholds: {name} {required(threshold)}: {better} is better; is the side right?")
+    return faults, doubts
 
 
 def out_of_reach(

@@ -1,4 +1,4 @@
-"""What an answer costs and how long it takes: USD per example, seconds per answer that succeeded.
+"""What an answer costs and how long it takes: USD per example, seconds per answer.
 
 Cost is a mean like any other, over all that was billed for an example: every answer and try of it, failures too. Latency
 is a percentile with the interval of its order statistics; its value is numpy's "inverted_cdf", here of weighted rows.
@@ -7,47 +7,94 @@ is a percentile with the interval of its order statistics; its value is numpy's 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from evalft.metrics import measure
-from evalft.metrics.measure import Floats, Ints, Measure
-from evalft.records import Outcome, Prediction
+from evalft.metrics.measure import Bools, Floats, Ints, Measure
+from evalft.records import Failure, Outcome, Prediction
 from evalft.stats import order
 from evalft.stats.interval import Interval
 
 
 def measured(per_example: Sequence[Sequence[Outcome]]) -> dict[str, Measure]:
-    """Cost of an example: all its answers and tries, failures too. Latency: of the answers that succeeded."""
+    """Cost of an example: all its answers and tries, failures too. Latency: of answers, and of timeouts as at least what
+    was waited; other failures have none."""
     costs = np.array([sum(one.cost_usd for one in several) for several in per_example], dtype=np.float64)
+    cost = measure.mean(costs, bounds=None, is_score=False)
+    if assumed := _assumed(per_example):
+        cost = cost.with_reason(assumed)
     timed = [
-        (one.latency_s, row)
+        (one.latency_s, row, isinstance(one, Failure))
         for row, several in enumerate(per_example)
         for one in several
-        if isinstance(one, Prediction) and one.latency_s is not None
+        if one.latency_s is not None and (isinstance(one, Prediction) or one.failure == "timeout")
     ]
-    latencies, rows = np.array([s for s, _ in timed], dtype=np.float64), np.array([i for _, i in timed], dtype=np.int64)
+    timed.sort()
+    times = _Times(
+        seconds=np.array([found[0] for found in timed], dtype=np.float64),
+        rows=np.array([found[1] for found in timed], dtype=np.int64),
+        timed_out=np.array([found[2] for found in timed], dtype=bool),
+    )
     return {
-        "cost_per_query": measure.mean(costs, bounds=None, is_score=False),
-        "latency_p50": _latency(latencies, rows, len(per_example), 0.50),
-        "latency_p95": _latency(latencies, rows, len(per_example), 0.95),
+        "cost_per_query": cost,
+        "latency_p50": times.measure(len(per_example), 0.50),
+        "latency_p95": times.measure(len(per_example), 0.95),
     }
 
 
-def _latency(seconds: Floats, rows: Ints, n: int, q: float) -> Measure:
-    by_time = np.argsort(seconds, kind="stable")
-    seconds, rows = seconds[by_time], rows[by_time]
+def _assumed(per_example: Sequence[Sequence[Outcome]]) -> str | None:
+    """How much of the cost is the worst case of tries that came back without usage."""
+    worst = [
+        one.cost_usd for several in per_example for one in several if one.usage and one.usage.estimated and one.cost_usd
+    ]
+    if not worst:
+        return None
+    total = sum(one.cost_usd for several in per_example for one in several)
+    return (
+        f"{len(worst)} answers had tries without usage, charged their worst case: "
+        f"up to {sum(worst) / total:.0%} of the cost is assumed, not billed"
+    )
 
-    def statistic(weights: Floats) -> Floats:
-        if not rows.size:
+
+@dataclass(frozen=True)
+class _Times:
+    """Seconds of each answer (m,) in order, the row it belongs to, and whether it never came: then what was waited."""
+
+    seconds: Floats
+    rows: Ints
+    timed_out: Bools
+
+    def measure(self, n: int, q: float) -> Measure:
+        return Measure(np.arange(n), lambda weights: self.value(weights, q), lambda _groups, _seed: self.interval(q))
+
+    def value(self, weights: Floats, q: float) -> Floats:
+        if not self.rows.size:
             return np.full(len(weights), np.nan)
-        counted = np.cumsum(weights[:, rows], axis=1)
+        counted = np.cumsum(weights[:, self.rows], axis=1)
         reached = counted >= q * counted[:, -1:] - 1e-9
-        return np.where(counted[:, -1] > 0, seconds[reached.argmax(axis=1)], np.nan)
+        return np.where(counted[:, -1] > 0, self.seconds[reached.argmax(axis=1)], np.nan)
 
-    def interval(_groups: Ints | None, _seed: int) -> Interval:
-        found = order.quantile(seconds, q)
-        return found if rows.size else replace(found, reason="no answer succeeded")
+    def interval(self, q: float) -> Interval:
+        """Order statistics of the answers, or of the batches where the rows of a batch share its time. A timeout is
+        longer than what was waited: it bounds a quantile from below and never from above."""
+        if not self.rows.size:
+            return Interval(None, 0, "order_statistic", reason="no answer succeeded")
+        found = order.quantile(self.seconds, q)
+        batches = np.unique(self.seconds[~self.timed_out])
+        shared = 2 * batches.size < int((~self.timed_out).sum())
+        ends = order.quantile(batches, q).ends if shared else found.ends
+        waited_s = float(self.seconds[self.timed_out].min()) if self.timed_out.any() else np.inf
 
-    return Measure(np.arange(n), statistic, interval)
+        def censored(alpha: float) -> tuple[float, float]:
+            low, high = ends(alpha)
+            return low, high if high < waited_s else np.inf
+
+        reasons = []
+        if shared:
+            reasons.append(f"rows of a batch share its time, so the ends rest on {batches.size} batches")
+        if self.timed_out.any():
+            count = int(self.timed_out.sum())
+            reasons.append(f"{count} timeouts count as longer than the {waited_s:g} s that were waited")
+        return replace(found, ends=censored, reason="; ".join(reasons) or None)

@@ -154,7 +154,8 @@ def _measure(entry: Mapping[str, Any], metric: str, threshold: Threshold | None)
     estimate = estimate_of(entry, metric) or {"value": None, "low": None, "high": None}
     result = (entry["thresholds"] or {}).get(metric) or {}
     unit = numbers.unit_of(metric)
-    value, low, high = estimate["value"], estimate["low"], estimate["high"]
+    value = estimate["value"]
+    low, high = (None if side in estimate.get("unbounded", ()) else estimate[side] for side in ("low", "high"))
     pass_side, fail_side = _sides(threshold)
     method = str(estimate.get("method") or "").replace("_", " ")
     probs = estimate.get("probs_method")

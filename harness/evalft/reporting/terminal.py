@@ -67,6 +67,8 @@ def show(run: Path, console: Console) -> None:
         scored = f"  scored {candidate.coverage} ({candidate.coverage_percent})"
         console.print(plain(f"{scored}; failures: {failures}" if failures else scored))
     console.print()
-    console.print(plain("Spent: " + ", ".join(f"{name} {value}" for name, value in found.spent)))
+    console.print(plain("Spent in this run folder: " + ", ".join(f"{name} {value}" for name, value in found.spent)))
+    for line in found.notes:
+        console.print(plain(f"Assumed: {line}"))
     for line in found.warnings:
         console.print(plain(f"Warning: {line}", "yellow"))

@@ -169,6 +169,13 @@ def _banner(summary: Mapping[str, Any]) -> tuple[str, ...]:
             for name, rows in partial.get("missing", {}).items()
             if rows
         ]
+    floor = summary.get("min_coverage") or 0
+    lines += [
+        f"{entry['name']}: only {numbers.percent(entry['coverage']['scored'], entry['coverage']['total'])} of the rows could be "
+        f"scored, under limits.min_coverage ({100 * floor:g} %): the exit status is 6; every failure counts as a miss"
+        for entry in summary["candidates"]
+        if not partial and entry["coverage"]["scored"] < floor * entry["coverage"]["total"]
+    ]
     of = summary["task"].get("sampled_from")
     if of:
         lines.append(
