@@ -471,7 +471,7 @@ METRICS = {"accuracy": "accuracy", "cost per query": "cost_per_query"}
 
 
 def said_threshold(text: str) -> tuple[Threshold, str] | None:
-    found = re.match(r"(accuracy|cost per query) (>=|<=) \$?([\d.]+) or (lower|higher): ", text)
+    found = re.match(r"(accuracy|cost per query) (>=|<=) \$?([\d.]+) \(or (lower|higher)\) instead: ", text)
     return (Threshold(METRICS[found[1]], found[2], float(found[3])), found[4]) if found else None  # type: ignore[arg-type]
 
 
@@ -520,7 +520,7 @@ def test_what_is_said_to_flip_the_verdict_flips_it_as_printed(evidence, threshol
         elif "together: " in text:
             said_bounds = [
                 Threshold(METRICS[metric], op, float(bound))  # type: ignore[arg-type]
-                for metric, op, bound in re.findall(r"(accuracy|cost per query) (>=|<=) \$?([\d.]+) or", text)
+                for metric, op, bound in re.findall(r"(accuracy|cost per query) (>=|<=) \$?([\d.]+) \(or", text)
             ]
             assert len(said_bounds) > 1
             assert f"{shipped(evidence, moved(thresholds, *said_bounds))} would be shipped" in text
@@ -532,14 +532,14 @@ def test_flips_name_the_nearest_threshold_and_price():
     evidence = dear_and_small()
     flips = decide(evidence, setting(WANTED)).verdict.flips_if
     upper = evidence[0].intervals["cost_per_query"].ends(ALPHA / 2)[1]
-    assert any(text.startswith(f"cost per query <= ${number(rounded_up(upper))} or higher: api") for text in flips)
+    assert any(text.startswith(f"cost per query <= ${number(rounded_up(upper))} (or higher) instead: api") for text in flips)
     cheap_enough = rounded_down(0.001 * 0.0005 / upper)
     assert any(text.startswith(f"api at ${number(cheap_enough)} per query or less") for text in flips)
 
     missing = candidate("a", accuracy=normal(0.8512, 0.02))
     flips = decide([missing], setting(required(accuracy=">= 0.9"))).verdict.flips_if
     lower = rounded_down(missing.intervals["accuracy"].ends(ALPHA)[0])
-    assert any(text.startswith(f"accuracy >= {number(lower)} or lower: a would be shipped") for text in flips)
+    assert any(text.startswith(f"accuracy >= {number(lower)} (or lower) instead: a would be shipped") for text in flips)
 
 
 def test_an_undecided_verdict_says_where_every_candidate_would_fail():

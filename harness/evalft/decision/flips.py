@@ -142,7 +142,7 @@ def _with(thresholds: Sequence[Threshold], *changed: Threshold) -> tuple[Thresho
 
 def _said(threshold: Threshold, *, tighter: bool) -> str:
     higher = (threshold.op == ">=") == tighter
-    return f"{metric_name(threshold.metric)} {required(threshold)} or {'higher' if higher else 'lower'}"
+    return f"{metric_name(threshold.metric)} {required(threshold)} (or {'higher' if higher else 'lower'}) instead"
 
 
 def _end_said(
