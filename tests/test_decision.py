@@ -532,7 +532,9 @@ def test_flips_name_the_nearest_threshold_and_price():
     evidence = dear_and_small()
     flips = decide(evidence, setting(WANTED)).verdict.flips_if
     upper = evidence[0].intervals["cost_per_query"].ends(ALPHA / 2)[1]
-    assert any(text.startswith(f"cost per query <= ${number(rounded_up(upper))} (or higher) instead: api") for text in flips)
+    assert any(
+        text.startswith(f"cost per query <= ${number(rounded_up(upper))} (or higher) instead: api") for text in flips
+    )
     cheap_enough = rounded_down(0.001 * 0.0005 / upper)
     assert any(text.startswith(f"api at ${number(cheap_enough)} per query or less") for text in flips)
 
