@@ -140,6 +140,8 @@ def test_what_may_mend_is_tried_again_and_every_try_is_counted(tmp_path: Path) -
     assert [o.tries for o in outcomes(tmp_path) if o.index == 5] == [3]
     # the malformed body was charged its worst case, so row 5 costs more than one answer
     assert outcomes(tmp_path)[5].cost_usd > outcomes(tmp_path)[6].cost_usd
+    result_warnings = json.loads((tmp_path / "run" / "summary.json").read_text())["warnings"]
+    assert any("assumed, not billed" in warning for warning in result_warnings)
 
 
 def test_an_answer_is_never_asked_for_twice(tmp_path: Path) -> None:

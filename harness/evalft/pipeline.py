@@ -354,7 +354,15 @@ def _conclude(prepared: Prepared, why_partial: str | None) -> Assessment:
         billed=billed,
         fastest_slowest=fastest_slowest,
         notes=data.assumed,
-        warnings=[*data.warnings, *scoring.check_gold(data.test, config.task)],
+        warnings=[
+            *data.warnings,
+            *scoring.check_gold(data.test, config.task),
+            *(
+                f"{name}: {reason}"
+                for name, found in scored.items()
+                if (reason := found.intervals["cost_per_query"].reason)
+            ),
+        ],
     )
     folder.write_json("summary", result)
     render(folder.path)
