@@ -224,3 +224,21 @@ def test_the_cap_holds_over_random_runs_with_faults_and_retries(tmp_path: Path) 
             except UserError:
                 pass  # did not start: the first row met only faults
         assert billed <= cap + 1e-12
+
+
+def test_labels_that_do_not_fit_a_short_context_are_left_out_of_the_default_prompt_and_that_is_said(
+    tmp_path: Path,
+) -> None:
+    tiny_models.causal(tmp_path / "model")  # a context of 256 tokens
+    names = [f"label number {i} of very many" for i in range(40)]
+    (tmp_path / "many.jsonl").write_text(
+        "".join(json.dumps({"text": f"message {i}", "label": names[i % 40]}) + "\n" for i in range(80))
+    )
+    data = {"candidates": [{"name": "tiny", "model": f"hf:{tmp_path / 'model'}"}], "task": {"test": "many.jsonl"}}
+    result = pipeline.assess(build(tmp_path, data), out=tmp_path / "run")
+    assert entry(result)["coverage"]["scored"] == 80
+    assert any("without the list" in note for note in result.summary["notes"])
+    written = config.load(tmp_path / "run" / "config.yaml")
+    assert "labels" not in str(written.candidates[0].prompt) and "labels" in str(written.task.prompt)
+    few = pipeline.prepare(build(tmp_path, {"candidates": [{"name": "tiny", "model": f"hf:{tmp_path / 'model'}"}]}))
+    assert few.config.candidates[0].prompt is None

@@ -19,7 +19,7 @@ from rich.console import Console
 from evalft import cache, candidates, errors, planning, prompts, scoring, summary, testset
 from evalft.cache import Cache
 from evalft.candidates.api import ApiCandidate
-from evalft.candidates.model_files import reads_raw_input
+from evalft.candidates.model_files import reads_raw_input, share_that_fits
 from evalft.config import CandidateConfig, Config, digest, shown_spec
 from evalft.decision.evidence import Evidence, Setting, TrainingPlan
 from evalft.decision.reach import thresholds_in_doubt
@@ -74,7 +74,8 @@ def prepare(config: Config, *, out: Path | None = None, limit: int | None = None
     if faults:
         raise UserError(*faults)
     data = replace(data, warnings=(*data.warnings, *doubts))
-    config = _with_prompt(config, data)
+    config, said = _with_prompts(config, data)
+    data = replace(data, assumed=(*data.assumed, *said))
     requests = {candidate.name: _requests(config, candidate, data) for candidate in config.candidates}
     plans = planning.plan(config, config.task, data.test, requests)
     whole = _digest(config, data, requests)
@@ -132,12 +133,29 @@ def render(path: Path) -> None:
 # ---------------------------------------------------------------- preparing
 
 
-def _with_prompt(config: Config, data: TestSet) -> Config:
-    """The default prompt written out, so that the resolved config shows it; rows with chat messages bring their own."""
+def _with_prompts(config: Config, data: TestSet) -> tuple[Config, list[str]]:
+    """The default prompt written out, so that the resolved config shows it; rows with chat messages bring their own.
+
+    A default prompt lists the labels. A local model that scores labels does not need the list, and where its context is
+    too short for it the candidate is asked without, which is said."""
     task = config.task
-    if task.prompt is None and all(isinstance(example.input, str) for example in data.test):
-        task = task.model_copy(update={"prompt": prompts.default_prompt(task)})
-    return config.model_copy(update={"task": task})
+    if task.prompt is not None or not all(isinstance(example.input, str) for example in data.test):
+        return config, []
+    config = config.model_copy(update={"task": task.model_copy(update={"prompt": prompts.default_prompt(task)})})
+    settled, said = [], []
+    for candidate in config.candidates:
+        scores_labels = candidate.provider == "hf" and task.type == "classification" and not candidate.prompt
+        if scores_labels and not reads_raw_input(candidate.model_id):
+            texts = ["\n".join(turn["content"] for turn in one.messages) for one in _requests(config, candidate, data)]
+            share = share_that_fits(candidate.model_id, texts, task.labels or [])
+            if share is not None and share < 0.5:
+                candidate = candidate.model_copy(update={"prompt": prompts.UNLISTED})
+                said.append(
+                    f"{candidate.name}: the prompt that lists all {len(task.labels or [])} labels is too long for its "
+                    f"context ({share:.0%} of the rows would fit), so it is asked without the list; task.prompt decides"
+                )
+        settled.append(candidate)
+    return config.model_copy(update={"candidates": settled}), said
 
 
 def _requests(config: Config, candidate: CandidateConfig, data: TestSet) -> list[Request]:

@@ -64,6 +64,10 @@ class Request:
     messages: tuple[Message, ...]
 
 
+UNLISTED = "{{ example.input }}\n\nLabel:"
+"""For a model that scores labels (nothing is generated) in too short a context to list them all."""
+
+
 def default_prompt(task: TaskConfig) -> str:
     """The template used where the config gives none; the resolved config shows it."""
     if task.type == "classification":

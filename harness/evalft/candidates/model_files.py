@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,7 @@ from evalft.errors import CannotStart
 ANSWER_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 """What decides a model's answers: weights, configs, tokenizer, chat template."""
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+TEMPLATE_TOKENS = 16
 MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors library
 
 
@@ -105,6 +107,24 @@ def reads_raw_input(spec: str) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(config, dict) and ModelFiles(Path(spec), config).is_classifier
+
+
+def share_that_fits(spec: str, texts: Sequence[str], answers: Sequence[str]) -> float | None:
+    """Of the prompts `texts`, the share that leaves a local model room for the longest of `answers`; a chat template's
+    own tokens are allowed for. None where the folder does not tell (no tokenizer.json, no context length)."""
+    folder = Path(spec)
+    try:
+        from tokenizers import Tokenizer
+
+        context = json.loads((folder / "config.json").read_text(encoding="utf-8"))["max_position_embeddings"]
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception:  # the tokenizers library raises plain Exceptions for a file it cannot read; loading will say why
+        return None
+    longest = max((len(tokenizer.encode(answer).ids) for answer in answers), default=0)
+    fits = [
+        len(encoding.ids) + longest + TEMPLATE_TOKENS <= context for encoding in tokenizer.encode_batch(list(texts))
+    ]
+    return sum(fits) / len(fits) if fits else None
 
 
 def available_memory_bytes() -> int | None:
