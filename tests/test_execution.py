@@ -13,8 +13,8 @@ from aiohttp import web
 
 from api_server import Script, completion, error, serving
 from evalft import config, pipeline
+from evalft.concluding import Assessment
 from evalft.errors import CannotStart
-from evalft.pipeline import Assessment
 from evalft.records import Failure, Prediction
 from evalft.store import RunFolder
 

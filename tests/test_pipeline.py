@@ -12,9 +12,9 @@ import pytest
 
 import tiny_models
 from api_server import completion, error, serving
-from evalft import config, pipeline
+from evalft import config, pipeline, preparing
+from evalft.concluding import Assessment
 from evalft.errors import UserError
-from evalft.pipeline import Assessment
 from evalft.reporting import view
 
 LABELS = ["ham", "spam"]
@@ -168,17 +168,17 @@ def test_shots_are_taken_from_train_and_sent(tmp_path: Path) -> None:
 def test_a_column_that_only_the_prompt_reads_is_part_of_the_digest(tmp_path: Path) -> None:
     with serving(right) as server:
         data = mock(server.base_url) | {"task": {"prompt": "{{ hint }} {{ text }}"}}
-        one = pipeline.prepare(build(tmp_path, dict(data), hint=lambda i: "a"))
-        other = pipeline.prepare(build(tmp_path, dict(data), hint=lambda i: "b"))
+        one = preparing.prepare(build(tmp_path, dict(data), hint=lambda i: "a"))
+        other = preparing.prepare(build(tmp_path, dict(data), hint=lambda i: "b"))
     assert one.data.sha256 == other.data.sha256 and one.digest != other.digest
 
 
 def test_prices_thresholds_and_limits_are_no_part_of_the_digest(tmp_path: Path) -> None:
     data = mock("http://127.0.0.1:9/v1")
-    one = pipeline.prepare(build(tmp_path, json.loads(json.dumps(data))))
+    one = preparing.prepare(build(tmp_path, json.loads(json.dumps(data))))
     data["candidates"][0]["price"]["input"] = 7
     more = {"thresholds": {"accuracy": ">= 0.7"}, "limits": {"max_cost_usd": 1}, "decide": {"queries_per_month": 5}}
-    other = pipeline.prepare(build(tmp_path, data | more))
+    other = preparing.prepare(build(tmp_path, data | more))
     assert one.digest == other.digest
 
 
@@ -240,5 +240,5 @@ def test_labels_that_do_not_fit_a_short_context_are_left_out_of_the_default_prom
     assert any("without the list" in note for note in result.summary["notes"])
     written = config.load(tmp_path / "run" / "config.yaml")
     assert "labels" not in str(written.candidates[0].prompt) and "labels" in str(written.task.prompt)
-    few = pipeline.prepare(build(tmp_path, {"candidates": [{"name": "tiny", "model": f"hf:{tmp_path / 'model'}"}]}))
+    few = preparing.prepare(build(tmp_path, {"candidates": [{"name": "tiny", "model": f"hf:{tmp_path / 'model'}"}]}))
     assert few.config.candidates[0].prompt is None

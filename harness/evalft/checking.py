@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evalft import pipeline, scoring
+from evalft import preparing, scoring
 from evalft.candidates.model_files import find_adapter, find_model
 from evalft.config import Config
 from evalft.decision.reach import out_of_reach
 from evalft.errors import CannotStart, UserError
-from evalft.pipeline import Prepared
+from evalft.preparing import Prepared
 from evalft.stats.proportion import clopper_pearson
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Checked:
 
 def check(config: Config, *, out: Path | None = None, limit: int | None = None) -> Checked:
     """Everything `assess` checks before its first request, models' files included. Raises UserError."""
-    prepared = pipeline.prepare(config, out=out, limit=limit)
+    prepared = preparing.prepare(config, out=out, limit=limit)
     config, data = prepared.config, prepared.data
     faults: list[str] = []
     for candidate in config.candidates:

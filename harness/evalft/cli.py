@@ -20,8 +20,8 @@ from evalft.errors import INTERNAL, INTERRUPTED, USAGE, EvalftError, UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from evalft.concluding import Assessment
     from evalft.config import Config
-    from evalft.pipeline import Assessment
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -129,10 +129,10 @@ def check(**options: Any) -> None:
 @click.option("--exit-code", is_flag=True, help="Status 3 for tune, stop, fix_labels; 4 for more_test_data.")
 def decide(run: Path, overrides: Sequence[str], thresholds: Sequence[str], exit_code: bool) -> int:
     """The verdict of RUN again from its stored answers, under other thresholds, prices or volumes. Spends nothing."""
-    from evalft import pipeline
+    from evalft import concluding, pipeline
     from evalft.config import load
 
-    pipeline.require_run(run)
+    concluding.require_run(run)
     config = load(run / "config.yaml", overrides, _threshold_values(thresholds))
     return _show(pipeline.decide_again(run, config), exit_code)
 
@@ -141,7 +141,7 @@ def decide(run: Path, overrides: Sequence[str], thresholds: Sequence[str], exit_
 @click.argument("run", type=click.Path(path_type=Path))
 def report(run: Path) -> None:
     """Write report.html and report.md of RUN again and show the result."""
-    from evalft.pipeline import render
+    from evalft.concluding import render
     from evalft.reporting.terminal import show
 
     render(run)

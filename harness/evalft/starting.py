@@ -14,8 +14,8 @@ from pathlib import Path
 from rich.console import Console
 
 from evalft import config, pipeline, testset
+from evalft.concluding import Assessment
 from evalft.errors import EvalftError, UserError
-from evalft.pipeline import Assessment
 from evalft.progress import Progress
 from evalft.store import write_atomically
 

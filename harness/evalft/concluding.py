@@ -1,0 +1,241 @@
+"""What is on disk -> scores, verdict, summary.json, reports. Asks nothing: `decide` runs it again at other prices."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from evalft import errors, planning, scoring, summary
+from evalft.config import CandidateConfig, shown_spec
+from evalft.decision.evidence import Evidence, Setting, TrainingPlan
+from evalft.decision.tuning import trainable_base
+from evalft.decision.verdict import decide
+from evalft.errors import UserError
+from evalft.preparing import Prepared
+from evalft.prices import HourPrice, TokenPrice
+from evalft.records import Outcome, Prediction
+from evalft.reporting import html, markdown
+from evalft.scoring import Scored
+from evalft.spending import Ledger
+from evalft.store import RunFolder
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """A finished or partial run: its folder, what summary.json holds, and the exit status under --exit-code."""
+
+    path: Path
+    summary: Mapping[str, Any]
+    status: int
+    """0, or why it did not finish: 5 budget, 6 coverage, 130 interrupted."""
+    verdict_status: int
+    """0 ship, 3 tune, stop or fix_labels, 4 more_test_data; `status` where that is not 0."""
+
+
+def require_run(path: Path) -> None:
+    """Raises UserError where `path` is no run folder."""
+    if not RunFolder(path).exists():
+        raise UserError(
+            f"{path}: is not a run folder (it has no manifest.json); `evalft assess` makes one below reports/"
+        )
+
+
+def render(path: Path) -> None:
+    """report.html and report.md of a run folder."""
+    require_run(path)
+    RunFolder(path).write_text("html", html.render(path))
+    RunFolder(path).write_text("markdown", markdown.render(path))
+
+
+def conclude(prepared: Prepared, why_partial: str | None) -> Assessment:
+    """Score what is on disk, decide, write the result. A run with missing rows has scores so far and no verdict."""
+    config, data, folder = prepared.config, prepared.data, prepared.folder
+    manifest = folder.manifest()
+    scored: dict[str, Scored] = {}
+    missing: dict[str, int] = {}
+    basis: dict[str, str] = {}
+    billed: dict[str, float] = {}
+    fastest_slowest: dict[str, tuple[float, float] | None] = {}
+    owed = 0
+    for candidate, plan in zip(config.candidates, prepared.plans, strict=True):
+        name = candidate.name
+        outcomes, basis[name] = _priced(candidate, plan, folder.read_predictions(name), manifest)
+        repeats = Counter(outcome.index for outcome in outcomes)
+        whole = {index for index, count in repeats.items() if count == candidate.samples}
+        missing[name] = len(data.test) - len(whole)
+        owed += missing[name] + sum(not (outcome.tries or outcome.cached) for outcome in outcomes)
+        scored[name] = scoring.score(
+            [data.test[index] for index in sorted(whole)],
+            [outcome for outcome in outcomes if outcome.index in whole],
+            config.task,
+            extra_metrics=[threshold.metric for threshold in config.parsed_thresholds],
+        )
+        latencies = [o.latency_s for o in outcomes if isinstance(o, Prediction) and o.latency_s is not None]
+        billed[name] = sum(outcome.cost_usd for outcome in outcomes)
+        fastest_slowest[name] = (min(latencies), max(latencies)) if latencies else None
+        folder.write_scores(name, scored[name].scores)
+    partial = why_partial or ("interrupted" if any(missing.values()) else None)
+    decision = None if partial else decide(*_evidence(prepared, scored))
+    result = summary.build(
+        config,
+        data,
+        scored,
+        decision,
+        manifest=manifest,
+        missing={name: count for name, count in missing.items() if count},
+        why_partial=partial,
+        spent=_spent(prepared, scored, manifest),
+        prices={plan.name: _price_data(plan, manifest) for plan in prepared.plans},
+        basis=basis,
+        billed=billed,
+        fastest_slowest=fastest_slowest,
+        notes=data.assumed,
+        warnings=[
+            *data.warnings,
+            *scoring.check_gold(data.test, config.task),
+            *(
+                f"{name}: {reason}"
+                for name, found in scored.items()
+                if (reason := found.intervals["cost_per_query"].reason)
+            ),
+        ],
+    )
+    folder.write_json("summary", result)
+    render(folder.path)
+    folder.update_manifest(stages={"assess": "incomplete" if owed else "done"}, finished=result["created"])
+    status = _status(result, partial, config.limits.min_coverage)
+    return Assessment(folder.path, result, status, status or _verdict_status(result["verdict"]))
+
+
+def _priced(
+    candidate: CandidateConfig, plan: planning.CandidatePlan, outcomes: Sequence[Outcome], manifest: Mapping[str, Any]
+) -> tuple[list[Outcome], str]:
+    """The outcomes at this config's price, and the basis of their cost: stored costs are at the price of the day they
+    were asked (also for cached answers); another price in the config since then prices tokens or hours anew."""
+    latest = {(outcome.index, outcome.repeat): outcome for outcome in outcomes}
+    outcomes = [latest[key] for key in sorted(latest)]
+    device = manifest.get("runs_on", {}).get(candidate.name, "cpu")
+    basis = "usage" if candidate.provider not in ("hf", "fake") else "cpu_time" if device == "cpu" else "gpu_time"
+    then, now = price_then(candidate.name, manifest), plan.price
+    if isinstance(now, TokenPrice) and isinstance(then, TokenPrice) and replace(now, source=then.source) != then:
+        again = [replace(o, cost_usd=now.cost_usd(o.usage) if o.usage else 0.0) for o in outcomes]
+        return again, "override"
+    if isinstance(now, HourPrice) and isinstance(then, HourPrice) and now.per_hour(device) != then.per_hour(device):
+        if not then.per_hour(device):
+            raise UserError(
+                f"candidate {candidate.name}: it ran at 0 USD per hour, so its hours are not known; use --fresh"
+            )
+        factor = now.per_hour(device) / then.per_hour(device)
+        return [replace(o, cost_usd=o.cost_usd * factor) for o in outcomes], "override"
+    return outcomes, basis
+
+
+def price_then(name: str, manifest: Mapping[str, Any]) -> TokenPrice | HourPrice | None:
+    """The price this run folder's answers were asked at."""
+    data = manifest.get("prices", {}).get(name)
+    if not data:
+        return None
+    return HourPrice(**data) if "gpu" in data else TokenPrice(**data)
+
+
+def _price_data(plan: planning.CandidatePlan, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    return {} if plan.price is None else plan.price.as_data() | {"date": str(manifest.get("created", ""))[:10]}
+
+
+def _evidence(prepared: Prepared, scored: Mapping[str, Scored]) -> tuple[list[Evidence], Setting]:
+    config, data = prepared.config, prepared.data
+    primary = scoring.primary(config.task)
+    evidence = []
+    for candidate in config.candidates:
+        found = scored[candidate.name]
+        provider = config.providers.get(candidate.provider)
+        evidence.append(
+            Evidence(
+                candidate.name,
+                shown_spec(candidate.model),
+                "candidate",
+                found.intervals,
+                n=len(data.test),
+                resample=found.resample,
+                cannot_pass=found.cannot_pass,
+                smallest_class=found.smallest_class,
+                trainable=planning.trainable(candidate),
+                stand_in=bool(provider and provider.stand_in),
+                scores=found.row_scores,
+            )
+        )
+    base = shown_spec(config.tune.base) if config.tune.base else None
+    plan = _training(prepared, scored, trainable_base(evidence, primary, base))
+    lone = config.task.train is None
+    wanted = config.expand.target_rows or planning.DEFAULT_TARGET_ROWS
+    generated = max(0, wanted - len(data.train)) if config.expand.teacher and data.train else 0
+    return evidence, Setting(
+        thresholds=config.parsed_thresholds,
+        decide=config.decide,
+        primary=primary,
+        groups=scoring.group_numbers(data.test),
+        training=plan,
+        train_rows=len(data.train),
+        train_rows_possible=data.train_possible if lone else generated,
+        lone_file=lone,
+    )
+
+
+def _training(prepared: Prepared, scored: Mapping[str, Scored], base: str | None) -> TrainingPlan:
+    """What tuning `base` would take; a tuned model is taken to cost per query what its base does."""
+    config, data = prepared.config, prepared.data
+    same = next((candidate for candidate in config.candidates if shown_spec(candidate.model) == base), None)
+    cost_after = scored[same.name].intervals["cost_per_query"].value if same else None
+    teacher = next((c for c in config.candidates if c.model == config.expand.teacher), None)
+    cost_teacher = scored[teacher.name].intervals["cost_per_query"].value if teacher else None
+    estimate = planning.training_estimate(config, config.task, base, data.train or data.test, cost_teacher)
+    assumptions = list(estimate.assumptions)
+    if config.expand.teacher and cost_teacher is None:
+        assumptions.append(f"the cost of the teacher {config.expand.teacher} is not measured here and counted as 0")
+    return TrainingPlan(
+        base=estimate.base,
+        hours=estimate.hours,
+        usd=estimate.usd,
+        data_usd=estimate.data_usd,
+        evaluation_usd=(cost_after or 0.0) * (len(data.test) + 3 * len(data.dev)),
+        memory_gb=estimate.memory_gb,
+        fits=not estimate.why_not,
+        why_not=estimate.why_not,
+        assumptions=tuple(assumptions),
+        cost_per_query_after_usd=cost_after,
+    )
+
+
+def _spent(prepared: Prepared, scored: Mapping[str, Scored], manifest: Mapping[str, Any]) -> dict[str, float]:
+    """New money and machine time of this run folder; cached answers cost nothing again."""
+    ledger = Ledger(prepared.folder.file("spending"), prepared.config.limits.max_cost_usd)
+    ledger.close()
+    gpu_hours = 0.0
+    for plan in prepared.plans:
+        then = price_then(plan.name, manifest)
+        if isinstance(then, HourPrice) and manifest.get("runs_on", {}).get(plan.name, "cpu") != "cpu" and then.gpu:
+            new = (o for o in prepared.folder.read_predictions(plan.name) if not o.cached)
+            gpu_hours += sum(o.cost_usd for o in new) / then.gpu
+    return {
+        "usd": ledger.settled_usd,
+        "gpu_hours": gpu_hours,
+        "api_requests": ledger.requests,
+        "cached_requests": ledger.cached_requests,
+        "unresolved_usd": ledger.lost_usd,
+    }
+
+
+def _status(result: Mapping[str, Any], partial: str | None, min_coverage: float) -> int:
+    if partial:
+        return errors.BUDGET if partial == "budget" else errors.INTERRUPTED
+    shares = [entry["coverage"]["scored"] / entry["coverage"]["total"] for entry in result["candidates"]]
+    return errors.COVERAGE if min(shares) < min_coverage else errors.DONE
+
+
+def _verdict_status(verdict: Mapping[str, Any] | None) -> int:
+    if verdict is None or verdict["action"] == "ship":
+        return errors.DONE
+    return errors.UNDECIDED if verdict["action"] == "more_test_data" else errors.FAILED
