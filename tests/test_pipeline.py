@@ -242,3 +242,27 @@ def test_labels_that_do_not_fit_a_short_context_are_left_out_of_the_default_prom
     assert "labels" not in str(written.candidates[0].prompt) and "labels" in str(written.task.prompt)
     few = preparing.prepare(build(tmp_path, {"candidates": [{"name": "tiny", "model": f"hf:{tmp_path / 'model'}"}]}))
     assert few.config.candidates[0].prompt is None
+
+
+def test_a_moved_run_folder_is_decided_on_without_its_model(tmp_path: Path) -> None:
+    tiny_models.causal(tmp_path / "model")
+    data = {
+        "candidates": [{"name": "tiny", "model": f"hf:{tmp_path / 'model'}"}],
+        "thresholds": {"accuracy": ">= 0.99"},
+    }
+    pipeline.assess(build(tmp_path, data, n=24), out=tmp_path / "run")
+    moved = tmp_path / "far" / "away" / "run"
+    moved.parent.mkdir(parents=True)
+    (tmp_path / "run").rename(moved)
+    lenient = config.load(moved / "config.yaml", ["thresholds.accuracy='>= 0.01'"])
+    assert pipeline.decide_again(moved, lenient).summary["verdict"]["action"] == "ship"
+
+
+def test_fresh_goes_on_where_a_run_was_killed_before_its_first_stage(tmp_path: Path) -> None:
+    with serving(right) as server:
+        configured = build(tmp_path, mock(server.base_url))
+        pipeline.assess(configured, out=tmp_path / "run", fresh=True)
+        manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+        del manifest["stages"]
+        (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
+        assert pipeline.assess(configured, out=tmp_path / "run", fresh=True).status == 0

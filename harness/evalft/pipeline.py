@@ -16,7 +16,7 @@ from evalft import cache, candidates, scoring, summary
 from evalft.cache import Cache
 from evalft.candidates.api import ApiCandidate
 from evalft.concluding import Assessment, conclude, price_then
-from evalft.config import Config
+from evalft.config import Config, load
 from evalft.errors import BudgetReached, UserError
 from evalft.execution import Asking
 from evalft.preparing import Prepared, dev_requests, prepare
@@ -50,10 +50,12 @@ def assess(
 
 
 def decide_again(path: Path, config: Config) -> Assessment:
-    """The verdict from the scores that a run folder holds, under this config's thresholds, prices and volumes."""
+    """The verdict from the answers that a run folder holds, under this config's thresholds, prices and volumes.
+
+    Compared with the folder's own config rather than its stored digest: a folder that was moved to where its models are
+    not can still be decided on."""
     prepared = prepare(config, out=path)
-    known = prepared.folder.manifest().get("digest")
-    if known != prepared.digest:
+    if prepared.digest != prepare(load(prepared.folder.file("config")), out=path).digest:
         raise UserError(f"{path}: what --set changes here needs new answers; use `evalft assess` with it")
     with prepared.folder.locked():
         return conclude(prepared, None)
@@ -68,7 +70,8 @@ def _open_folder(prepared: Prepared, fresh: bool) -> None:
             f"{folder.path}: holds a run of other data, candidates or prompts (digest {known[:8]}, this one is "
             f"{prepared.digest[:8]}); name another folder with --out, or leave --out away"
         )
-    if fresh and known and (manifest["stages"]["assess"] == "done" or not manifest["fresh"]):
+    done = manifest.get("stages", {}).get("assess") == "done"  # no stages yet: killed just after it was made
+    if fresh and known and (done or not manifest["fresh"]):
         folder.set_aside()
         known = None
     if not known:
