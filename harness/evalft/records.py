@@ -129,6 +129,21 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class Pair:
+    """A preference: behind the same messages `chosen` is better than `rejected`, by the primary metric's row score."""
+
+    id: str
+    """Of the train or generated row it was sampled for."""
+    messages: tuple[Message, ...]
+    chosen: str
+    rejected: str
+    chosen_score: float
+    rejected_score: float
+    chosen_from: Literal["sampled", "reference"]
+    """reference: no sample was right, so the row's own target stands as chosen."""
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
     """A number with its interval: an entry of `metrics` in summary.json. None where it could not be measured."""
 
