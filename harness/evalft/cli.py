@@ -112,6 +112,77 @@ def assess(fresh: bool, exit_code: bool, **options: Any) -> int:
 
 @group.command()
 @_run_options
+@click.option("--fresh", is_flag=True, help="Measure and train again: nothing from the cache or a finished run.")
+@click.option("--train-here", is_flag=True, help="Train on this machine even if that takes long without a GPU.")
+@click.option("--exit-code", is_flag=True, help="Status 3 for tune, stop, fix_labels; 4 for more_test_data.")
+def run(fresh: bool, train_here: bool, exit_code: bool, **options: Any) -> int:
+    """Assess; where the verdict is tune: expand the data, train, assess the tuned model, compare."""
+    from evalft import pipeline
+    from evalft.progress import Progress
+
+    config, out = _configure(**options)
+    progress = Progress(_console(stderr=True))
+    result = pipeline.run(
+        config, out=out, limit=options["limit"], fresh=fresh, train_here=train_here, progress=progress
+    )
+    return _show(result, exit_code)
+
+
+def _training_options(command: Command) -> Command:
+    options = [
+        click.argument("source", metavar="[CONFIG or RUN]", required=False, type=click.Path(path_type=Path)),
+        click.option("--max-cost", type=click.FloatRange(min=0), metavar="USD", help="Hard cap on new spending."),
+        click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The run folder."),
+        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any config value, e.g. tune.epochs=3."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@group.command()
+@_training_options
+def expand(**options: Any) -> None:
+    """Make training rows: new inputs, the teacher's targets, checked, without duplicates or test rows."""
+    from evalft import pipeline
+    from evalft.progress import Progress
+
+    config, out = _configure(**options)
+    path = pipeline.expand(config, out=out, progress=Progress(_console(stderr=True)))
+    click.echo(path / "data" / "README.md")
+
+
+@group.command()
+@_training_options
+def tune(**options: Any) -> None:
+    """Train SFT and DPO adapters (expanding first), score each on dev, choose the best."""
+    from evalft import pipeline
+    from evalft.progress import Progress
+
+    config, out = _configure(**options)
+    path = pipeline.tune(config, out=out, progress=Progress(_console(stderr=True)))
+    click.echo(f"{path / 'stages.json'}\nscore the chosen stage on test with: evalft run {path}")
+
+
+@group.command()
+@click.argument("base", metavar="BASE")
+@click.argument("new", metavar="NEW")
+@click.option("--json", "as_json", is_flag=True, help="The comparison as JSON.")
+def diff(base: str, new: str, as_json: bool) -> None:
+    """Compare two scored candidates on the same rows, paired. Each is RUN or RUN:CANDIDATE."""
+    import json
+
+    from evalft import diffing
+
+    found = diffing.diff(base, new)
+    if as_json:
+        click.echo(json.dumps(diffing.as_data(found), ensure_ascii=False))
+    else:
+        diffing.show(found, _console())
+
+
+@group.command()
+@_run_options
 def check(**options: Any) -> None:
     """Validate config, data and models; estimate what assess would take. Spends nothing."""
     from evalft import checking
@@ -152,7 +223,7 @@ def report(run: Path) -> None:
 @group.command()
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
 @click.option("--from", "data", type=click.Path(path_type=Path), metavar="DATA", help="Infer type, columns and labels.")
-@click.option("--example", metavar="NAME", help="Copy a bundled benchmark: english-to-latex.")
+@click.option("--example", metavar="NAME", help="Copy a bundled benchmark, such as anime-genres.")
 @click.option("--split", type=float, metavar="SHARE", help="Split a lone file once: this share of the rows stays test.")
 @click.option("--input", "input_column", metavar="COLUMN")
 @click.option("--target", "target_column", metavar="COLUMN")
@@ -176,7 +247,7 @@ def init(folder: Path, data: Path | None, example: str | None, split: float | No
 @group.command()
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The run folder.")
 def demo(out: Path | None) -> int:
-    """Assess the bundled benchmark: no network, no key, no GPU."""
+    """The whole loop on the bundled benchmark: assess, expand, train, assess again. No network, no key, no GPU."""
     from evalft import starting
 
     return _show(starting.demo(out, _console(stderr=True)), exit_code=False)
@@ -187,14 +258,14 @@ def demo(out: Path | None) -> int:
 
 def _configure(
     source: Path | None,
-    models: Sequence[str],
-    thresholds: Sequence[str],
-    task_type: str | None,
-    input_column: str | None,
-    target_column: str | None,
     max_cost: float | None,
     out: Path | None,
     overrides: Sequence[str],
+    models: Sequence[str] = (),
+    thresholds: Sequence[str] = (),
+    task_type: str | None = None,
+    input_column: str | None = None,
+    target_column: str | None = None,
     **_: Any,
 ) -> tuple[Config, Path | None]:
     """The config that the arguments name, and the run folder: a config file, a run folder, or data without a config."""

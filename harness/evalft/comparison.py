@@ -1,29 +1,34 @@
 """Two sets of scores of the same examples -> what changed per example, and a paired estimate per metric.
 
-The test of a difference is the one that uses the pairing: exact McNemar for right or wrong rows, else a bootstrap of the
-mean difference, whose p-value is the level at which its interval's end reaches 0.
+The test of a difference is the one that uses the pairing: exact McNemar for right or wrong rows, a bootstrap of the mean
+difference for other row scores, a bootstrap of the metric itself on the same resampled rows where rows have no score of
+it (macro F1, AUC). A p-value is the level at which the interval's end reaches 0, so the two never disagree.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evalft.records import Score
+from evalft.metrics.measure import Measure
+from evalft.metrics.names import COSTS
+from evalft.records import Example, Score
 from evalft.stats.interval import Interval
 from evalft.stats.level import level_reached
-from evalft.stats.paired import paired_difference
+from evalft.stats.paired import paired_difference, paired_statistic
 
 ChangeKind = Literal["fixed", "broken", "same"]
+Measures = Mapping[str, Measure]
+"""Of one candidate, by metric: `scoring.Scored.measures`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One example's score of the primary metric, before and after: fixed if it rose, broken if it fell."""
+    """One example's row score, before and after: fixed if it rose, broken if it fell."""
 
     id: str
     before: float
@@ -33,7 +38,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class PairedEstimate:
-    """The mean change of one metric, after minus before, with its interval; None where it could not be measured."""
+    """The change of one metric, after minus before, with its interval; None where it could not be measured."""
 
     delta: float | None
     low: float | None
@@ -44,6 +49,10 @@ class PairedEstimate:
     """mcnemar_exact, or the method of the interval whose end reaches 0: bca, basic, jackknife_t, normal."""
     n: int
     reason: str | None = None
+    """Why delta (or an end) is None, or a caveat."""
+    before: float | None = None
+    after: float | None = None
+    """The metric on each side, over the compared examples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +60,18 @@ class Comparison:
     """Everything that changed between two candidates (or two runs of one)."""
 
     changes: tuple[Change, ...]
+    row_metric: str
+    """The row score that `changes` are of."""
     metrics: Mapping[str, PairedEstimate]
     only_before: tuple[str, ...]
     """Ids scored before and not after: left out of every number."""
     only_after: tuple[str, ...]
 
     def count(self, kind: ChangeKind) -> int:
-        return sum(change.kind == kind for change in self.changes)
+        return len(self.ids(kind))
+
+    def ids(self, kind: ChangeKind) -> tuple[str, ...]:
+        return tuple(change.id for change in self.changes if change.kind == kind)
 
 
 def compare(
@@ -67,32 +81,49 @@ def compare(
     primary: str,
     confidence: float = 0.95,
     groups: Mapping[str, str] | None = None,
+    measures: tuple[Measures, Measures] | None = None,
     seed: int = 0,
 ) -> Comparison:
-    """Compare scores by example id, in the order of `before`. groups: example id -> group, where rows have one.
+    """Compare scores by example id, in the order of `before`. groups: see `groups_of`.
 
-    Metrics are those with a row score on every matched example on both sides; `primary` must be one of them.
+    Metrics are those with a row score on every matched example on both sides; `primary` must be one of them. measures
+    (before, after) add the others that both have (macro F1, AUC, Brier ...; costs and latencies depend on the machine
+    of the day, which resampling rows does not show, and are left out). Their rows must be exactly the matched examples,
+    in the order of `before`: ValueError where they are not as many.
     """
     after_by_id = {score.id: score for score in after}
     before_ids = {score.id for score in before}
     pairs = [(score, after_by_id[score.id]) for score in before if score.id in after_by_id]
-    changes = tuple(_change(old.id, old.values[primary], new.values[primary]) for old, new in pairs)
     members = _group_numbers([old.id for old, _ in pairs], groups)
     metrics = {}
     for name in _common_metrics(pairs):
         old_scores = np.array([old.values[name] for old, _ in pairs])
         new_scores = np.array([new.values[name] for _, new in pairs])
-        metrics[name] = estimate(paired_difference(old_scores, new_scores, members, seed), confidence)
+        difference = paired_difference(old_scores, new_scores, members, seed)
+        metrics[name] = estimate(difference, confidence, float(old_scores.mean()), float(new_scores.mean()))
+    if measures is not None:
+        metrics |= _without_row_scores(*measures, len(pairs), set(metrics), members, confidence, seed)
+        metrics = {name: metrics[name] for name in dict.fromkeys([*measures[0], *metrics]) if name in metrics}
     return Comparison(
-        changes=changes,
+        changes=tuple(_change(old.id, old.values[primary], new.values[primary]) for old, new in pairs),
+        row_metric=primary,
         metrics=metrics,
         only_before=tuple(score.id for score in before if score.id not in after_by_id),
         only_after=tuple(score.id for score in after if score.id not in before_ids),
     )
 
 
-def estimate(difference: Interval, confidence: float) -> PairedEstimate:
-    """The record of a `paired_difference`; its p-value is the level at which an end reaches 0, both sides counted."""
+def groups_of(examples: Sequence[Example]) -> dict[str, str] | None:
+    """Example id -> group; a row without one is a group of its own. None where no row has a group."""
+    if all(example.group is None for example in examples):
+        return None
+    return {one.id: f"row {one.id}" if one.group is None else f"group {one.group}" for one in examples}
+
+
+def estimate(
+    difference: Interval, confidence: float, before: float | None = None, after: float | None = None
+) -> PairedEstimate:
+    """The record of a paired difference; its p-value is the level at which an end reaches 0, both sides counted."""
     shown = difference.estimate(confidence)
     measured = shown.low is not None or shown.high is not None
     return PairedEstimate(
@@ -103,7 +134,72 @@ def estimate(difference: Interval, confidence: float) -> PairedEstimate:
         test="mcnemar_exact" if difference.method == "newcombe" else difference.method,
         n=difference.n,
         reason=difference.reason,
+        before=before,
+        after=after,
     )
+
+
+def as_summary(comparison: Comparison, baseline: str, tuned: str, primary: str) -> dict[str, Any]:
+    """`diff` of summary.json. A metric without a delta and two ends is in `unmeasured`, with the reason."""
+    measured, unmeasured = {}, {}
+    for name, found in comparison.metrics.items():
+        if found.delta is None or found.low is None or found.high is None:
+            unmeasured[name] = found.reason or "its interval is not bounded by these rows"
+        else:
+            measured[name] = {
+                "delta": found.delta,
+                "low": found.low,
+                "high": found.high,
+                "p_value": found.p_value,
+                "test": found.test,
+            }
+    return {
+        "baseline": baseline,
+        "tuned": tuned,
+        "primary": primary,
+        "metrics": measured,
+        "unmeasured": unmeasured,
+        "row_metric": comparison.row_metric,
+        **{kind: comparison.count(kind) for kind in ("fixed", "broken", "same")},
+        "fixed_ids": list(comparison.ids("fixed")),
+        "broken_ids": list(comparison.ids("broken")),
+    }
+
+
+# ---------------------------------------------------------------- steps of compare
+
+
+def _without_row_scores(
+    before: Measures,
+    after: Measures,
+    n: int,
+    known: set[str],
+    groups: NDArray[np.int_] | None,
+    confidence: float,
+    seed: int,
+) -> dict[str, PairedEstimate]:
+    found = {}
+    for name, old in before.items():
+        if name in after and name not in known and name not in COSTS:
+            new = after[name]
+            if not old.cells.size == new.cells.size == n:
+                raise ValueError(f"{name}: measured on {old.cells.size} and {new.cells.size} rows, {n} are matched")
+            difference = paired_statistic(
+                (old.statistic, old.cells), (new.statistic, new.cells), groups=groups, seed=seed
+            )
+            if difference.value is None:  # the measure knows why
+                reasons = (side.interval(groups, seed).reason for side in (old, new) if _value(side) is None)
+                difference = replace(difference, reason=next(filter(None, reasons), difference.reason))
+            found[name] = estimate(difference, confidence, _value(old), _value(new))
+    return found
+
+
+def _value(measure: Measure) -> float | None:
+    """The metric of all rows; None where it is not defined for them."""
+    if not measure.cells.size:
+        return None
+    value = float(measure.statistic(np.bincount(measure.cells).astype(np.float64)[None, :])[0])
+    return None if np.isnan(value) else value
 
 
 def _p_value(difference: Interval) -> float:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from evalft import errors, planning, scoring, summary
+from evalft import comparison, errors, planning, scoring, summary
 from evalft.config import CandidateConfig, shown_spec
-from evalft.decision.evidence import Evidence, Setting, TrainingPlan
+from evalft.decision.evidence import LOWER_IS_BETTER, Evidence, Setting, TrainingPlan
 from evalft.decision.tuning import trainable_base
-from evalft.decision.verdict import decide
+from evalft.decision.verdict import Decision, decide
 from evalft.errors import UserError
 from evalft.preparing import Prepared
 from evalft.prices import HourPrice, TokenPrice
@@ -34,6 +34,11 @@ class Assessment:
     verdict_status: int
     """0 ship, 3 tune, stop or fix_labels, 4 more_test_data; `status` where that is not 0."""
 
+    @property
+    def wants_training(self) -> bool:
+        """The verdict is to tune, which it is not once that has been tried."""
+        return bool(self.summary["verdict"] and self.summary["verdict"]["action"] == "tune")
+
 
 def require_run(path: Path) -> None:
     """Raises UserError where `path` is no run folder."""
@@ -50,8 +55,16 @@ def render(path: Path) -> None:
     RunFolder(path).write_text("markdown", markdown.render(path))
 
 
-def conclude(prepared: Prepared, why_partial: str | None) -> Assessment:
-    """Score what is on disk, decide, write the result. A run with missing rows has scores so far and no verdict."""
+def conclude(
+    prepared: Prepared,
+    why_partial: str | None,
+    *,
+    unfinished: str | None = None,
+    waiting: Mapping[str, Any] | None = None,
+) -> Assessment:
+    """Score what is on disk, decide, write the result. A run with missing rows has scores so far and no verdict.
+
+    unfinished: why the training that the verdict led to ended early (the verdict stands); waiting: what for."""
     config, data, folder = prepared.config, prepared.data, prepared.folder
     manifest = folder.manifest()
     scored: dict[str, Scored] = {}
@@ -78,7 +91,7 @@ def conclude(prepared: Prepared, why_partial: str | None) -> Assessment:
         fastest_slowest[name] = (min(latencies), max(latencies)) if latencies else None
         folder.write_scores(name, scored[name].scores)
     partial = why_partial or ("interrupted" if any(missing.values()) else None)
-    decision = None if partial else decide(*_evidence(prepared, scored))
+    decision, before = (None, None) if partial else _decisions(prepared, scored)
     result = summary.build(
         config,
         data,
@@ -86,7 +99,10 @@ def conclude(prepared: Prepared, why_partial: str | None) -> Assessment:
         decision,
         manifest=manifest,
         missing={name: count for name, count in missing.items() if count},
-        why_partial=partial,
+        why_partial=partial or unfinished,
+        roles=prepared.roles,
+        before=before,
+        trained=_trained(prepared, scored, whole=not partial) | ({"waiting": dict(waiting)} if waiting else {}),
         spent=_spent(prepared, scored, manifest),
         prices={plan.name: _price_data(plan, manifest) for plan in prepared.plans},
         basis=basis,
@@ -105,8 +121,9 @@ def conclude(prepared: Prepared, why_partial: str | None) -> Assessment:
     )
     folder.write_json("summary", result)
     render(folder.path)
-    folder.update_manifest(stages={"assess": "incomplete" if owed else "done"}, finished=result["created"])
-    status = _status(result, partial, config.limits.min_coverage)
+    folder.stage("assess", "incomplete" if owed else "done")
+    folder.update_manifest(finished=result["created"])
+    status = _status(result, partial or unfinished, config.limits.min_coverage)
     return Assessment(folder.path, result, status, status or _verdict_status(result["verdict"]))
 
 
@@ -145,6 +162,59 @@ def _price_data(plan: planning.CandidatePlan, manifest: Mapping[str, Any]) -> di
     return {} if plan.price is None else plan.price.as_data() | {"date": str(manifest.get("created", ""))[:10]}
 
 
+def _decisions(prepared: Prepared, scored: Mapping[str, Scored]) -> tuple[Decision, Decision | None]:
+    """(the decision, what it was before training where there was one)."""
+    trained = prepared.folder.manifest().get("trained")
+    if not trained:
+        return decide(*_evidence(prepared, scored)), None
+    tuned = next((name for name, role in prepared.roles.items() if role == "tuned"), None)
+    if tuned:
+        tried = f"fine-tuning was done in this run, and {tuned} is what came of it"
+    else:
+        tried = "fine-tuning was tried in this run, and no stage was better than the untuned base on dev"
+    evidence, setting = _evidence(prepared, scored)
+    own = {candidate.name for candidate in prepared.own_config.candidates}
+    before = decide([one for one in evidence if one.name in own], setting)
+    return decide(evidence, replace(setting, tried=tried)), before
+
+
+def _trained(prepared: Prepared, scored: Mapping[str, Scored], *, whole: bool) -> dict[str, Any]:
+    """What a training run adds to summary.json, of what there is so far."""
+    folder, config = prepared.folder, prepared.config
+    found: dict[str, Any] = {}
+    if folder.file("expansion").is_file():
+        found["expansion"] = folder.read_json("expansion")
+    trained = folder.manifest().get("trained")
+    if not trained:
+        return found
+    found |= folder.read_json("stages") | {"stage": trained["stage"]}
+    named = {role: name for name, role in prepared.roles.items() if role != "candidate"}
+    if not whole or "tuned" not in named:
+        return found
+    primary = scoring.primary(config.task)
+    others = [name for name, role in prepared.roles.items() if role == "candidate"]
+    sign = -1.0 if primary in LOWER_IS_BETTER else 1.0
+    best = max(others, key=lambda name: sign * (scored[name].intervals[primary].value or 0.0), default=None)
+    for key, other in (("diff", named["baseline"]), ("diff_best", best)):
+        if other is not None:
+            found[key] = _difference(prepared, scored, other, named["tuned"])
+    return found
+
+
+def _difference(prepared: Prepared, scored: Mapping[str, Scored], before: str, after: str) -> dict[str, Any]:
+    """Two candidates on the same rows, paired."""
+    old, new = scored[before], scored[after]
+    found = comparison.compare(
+        old.scores,
+        new.scores,
+        primary=old.row_metric,
+        confidence=prepared.config.decide.confidence,
+        groups=comparison.groups_of(prepared.data.test),
+        measures=(old.measures, new.measures),
+    )
+    return comparison.as_summary(found, before, after, scoring.primary(prepared.config.task))
+
+
 def _evidence(prepared: Prepared, scored: Mapping[str, Scored]) -> tuple[list[Evidence], Setting]:
     config, data = prepared.config, prepared.data
     primary = scoring.primary(config.task)
@@ -156,20 +226,20 @@ def _evidence(prepared: Prepared, scored: Mapping[str, Scored]) -> tuple[list[Ev
             Evidence(
                 candidate.name,
                 shown_spec(candidate.model),
-                "candidate",
+                prepared.roles[candidate.name],
                 found.intervals,
                 n=len(data.test),
                 resample=found.resample,
                 cannot_pass=found.cannot_pass,
                 smallest_class=found.smallest_class,
-                trainable=planning.trainable(candidate),
+                trainable=planning.trainable(candidate) and not candidate.adapter,
                 stand_in=bool(provider and provider.stand_in),
                 scores=found.row_scores,
             )
         )
     base = shown_spec(config.tune.base) if config.tune.base else None
     plan = _training(prepared, scored, trainable_base(evidence, primary, base))
-    lone = config.task.train is None
+    lone = config.task.train is None and not data.train
     wanted = config.expand.target_rows or planning.DEFAULT_TARGET_ROWS
     generated = max(0, wanted - len(data.train)) if config.expand.teacher and data.train else 0
     return evidence, Setting(
@@ -219,13 +289,24 @@ def _spent(prepared: Prepared, scored: Mapping[str, Scored], manifest: Mapping[s
         if isinstance(then, HourPrice) and manifest.get("runs_on", {}).get(plan.name, "cpu") != "cpu" and then.gpu:
             new = (o for o in prepared.folder.read_predictions(plan.name) if not o.cached)
             gpu_hours += sum(o.cost_usd for o in new) / then.gpu
+    hours = {"cpu": 0.0, "gpu": 0.0}
+    for stage in _stages(prepared.folder):
+        if report := stage["training"]:
+            hours["cpu" if report["device"] == "cpu" else "gpu"] += report["seconds"] / 3600
+    rates = prepared.config.prices
     return {
+        "training_hours": sum(hours.values()),
+        "training_usd": hours["cpu"] * rates.cpu_hour_usd + hours["gpu"] * rates.gpu_hour_usd,
         "usd": ledger.settled_usd,
-        "gpu_hours": gpu_hours,
+        "gpu_hours": gpu_hours + hours["gpu"],
         "api_requests": ledger.requests,
         "cached_requests": ledger.cached_requests,
         "unresolved_usd": ledger.lost_usd,
     }
+
+
+def _stages(folder: RunFolder) -> list[dict[str, Any]]:
+    return list(folder.read_json("stages")["stages"]) if folder.file("stages").is_file() else []
 
 
 def _status(result: Mapping[str, Any], partial: str | None, min_coverage: float) -> int:

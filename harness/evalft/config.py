@@ -208,7 +208,7 @@ class JudgeConfig(Section):
 
 class ExpandConfig(Section):
     teacher: Text | None = None
-    methods: list[Text] | None = None
+    methods: list[Literal["generate", "recombine", "paraphrase"]] | None = None
     target_rows: Annotated[Int, Field(ge=1)] | None = None
     embedder: Text | None = None
     near_duplicate: Float | None = None
@@ -494,6 +494,14 @@ def _cross_checks(config: Config, source: str, lines: Mapping[Place, int]) -> li
         faults.append(f"{_where(('engine',), source, lines)}: engine: ray is not available in this version; use local")
     if config.judge is not None:
         faults.append(f"{_where(('judge',), source, lines)}: judge: not available in this version; remove the section")
+    if "generate" in (config.expand.methods or ()) and not config.expand.teacher:
+        faults.append(
+            f"{_where(('expand', 'methods'), source, lines)}: expand.methods: generate needs a model that writes: "
+            "expand.teacher"
+        )
+    for key in ("quantization", "replay", "guard", "cross_fit", "strategy", "tracking"):
+        if getattr(config.tune, key) is not None:
+            faults.append(f"{_where(('tune', key), source, lines)}: tune.{key}: not available in this version; remove it")
     for key in ("error_cost_usd", "ladder", "pilot", "sequential"):
         if getattr(config.decide, key):
             faults.append(
@@ -532,6 +540,12 @@ def _with_absolute_paths(config: Config, folder: Path) -> Config:
             "task": task.model_copy(update=paths),
             "candidates": candidates,
             "tune": config.tune.model_copy(update={"base": model_spec(config.tune.base)}),
+            "expand": config.expand.model_copy(
+                update={
+                    "teacher": model_spec(config.expand.teacher),
+                    "embedder": model_spec(config.expand.embedder),
+                }
+            ),
         }
     )
 

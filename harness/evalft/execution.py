@@ -172,8 +172,9 @@ class Asking:
             if self._stop.is_set():
                 return
             attempts = await self.candidate.predict(batch)
+            # in one piece: a batch that is sampled is drawn from one seed, and half of one could not be drawn again
+            self._on_disk(*(attempt.outcome for attempt in attempts))
             for request, attempt in zip(batch, attempts, strict=True):
-                self._on_disk(attempt.outcome)
                 self._remember(request, attempt.outcome)
         self._owed = []
 
@@ -251,11 +252,11 @@ class Asking:
 
     # ------------------------------------------------------------ keeping
 
-    def _on_disk(self, outcome: Outcome) -> None:
+    def _on_disk(self, *outcomes: Outcome) -> None:
         """Before the money is settled: an answer that was paid for is on disk whatever happens next."""
         assert self._writer is not None
         try:
-            self._writer.write(prediction_line(outcome))
+            self._writer.write("".join(prediction_line(outcome) for outcome in outcomes))
             self._writer.flush()
         except OSError as error:
             raise UserError(

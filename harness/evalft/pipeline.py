@@ -1,30 +1,23 @@
-"""assess(): the stages in order. Data flows one way: rows -> requests -> outcomes -> scores -> verdict -> report."""
+"""assess() and run(): the stages in order. Data flows one way: rows -> requests -> outcomes -> scores -> verdict -> report,
+and, where the verdict is to tune: train rows -> more rows -> adapters -> one more candidate, scored like the others."""
 
 from __future__ import annotations
 
-import asyncio
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from evalft import cache, candidates, scoring, summary
-from evalft.cache import Cache
-from evalft.candidates.api import ApiCandidate
+from evalft import errors, expanding, summary, tuning
+from evalft.asking import Job, Unfinished, ask
 from evalft.concluding import Assessment, conclude, price_then
 from evalft.config import Config, load
-from evalft.errors import BudgetReached, UserError
-from evalft.execution import Asking
+from evalft.errors import UserError
 from evalft.preparing import Prepared, dev_requests, prepare
 from evalft.progress import Progress
-from evalft.records import Outcome
-from evalft.spending import Ledger
-from evalft.store import RunFolder
-from evalft.testset import TestSet
+from evalft.tuning import Waiting
+
+SPLIT_SHARE = 0.5
+"""Of a lone test file that stays test, where `run` splits it."""
 
 
 def assess(
@@ -40,13 +33,64 @@ def assess(
     The same call goes on where an earlier one stopped; a finished run decides again and asks nothing. Raises UserError
     (config, data, a candidate that cannot start) before any row of any candidate is sent.
     """
-    progress = progress or Progress(Console(stderr=True), quiet=True)
+    progress = progress or _silent()
     prepared = prepare(config, out=out, limit=limit)
-    folder = prepared.folder
-    with folder.locked():
-        _open_folder(prepared, fresh)
-        why_partial = asyncio.run(_ask(prepared, fresh, progress))
-        return conclude(prepared, why_partial)
+    with prepared.folder.locked():
+        prepared = _open_folder(prepared, fresh)
+        result = _assess(prepared, progress)
+        prepared.folder.update_manifest(complete=result.status in (errors.DONE, errors.COVERAGE))
+        return result
+
+
+def run(
+    config: Config,
+    *,
+    out: Path | None = None,
+    limit: int | None = None,
+    fresh: bool = False,
+    train_here: bool = False,
+    progress: Progress | None = None,
+) -> Assessment:
+    """assess(); where the verdict is to tune: expand the train rows, train, choose the best stage on dev, score it on
+    test like any candidate, decide again and compare. A lone test file is split first. The same call goes on where an
+    earlier one stopped. Training that would take long without a GPU waits, unless `train_here`.
+    """
+    if not config.thresholds:
+        raise UserError(
+            "thresholds: none are set, so there is nothing to decide; set one with --threshold 'accuracy >= 0.9'"
+        )
+    progress = progress or _silent()
+    prepared = prepare(config, out=out, limit=limit, split=None if config.task.train else SPLIT_SHARE)
+    with prepared.folder.locked():
+        prepared = _open_folder(prepared, fresh)
+        result = _assess(prepared, progress)
+        if result.status == errors.DONE and result.wants_training:
+            result = _train(prepared, train_here, progress)
+        waits = bool(result.summary.get("waiting"))
+        done = result.status in (errors.DONE, errors.COVERAGE) and not waits
+        prepared.folder.update_manifest(complete=done)
+        return result
+
+
+def expand(config: Config, *, out: Path | None = None, progress: Progress | None = None) -> Path:
+    """The training rows of a run, without assessing anything first. Returns the run folder."""
+    progress = progress or _silent()
+    prepared = prepare(config, out=out, split=None if config.task.train else SPLIT_SHARE)
+    with prepared.folder.locked():
+        prepared = _open_folder(prepared, fresh=False)
+        expanding.expand(prepared, progress)
+    return prepared.folder.path
+
+
+def tune(config: Config, *, out: Path | None = None, train_here: bool = True, progress: Progress | None = None) -> Path:
+    """expand() where that is not done, then train and choose the best stage on dev. Returns the run folder."""
+    progress = progress or _silent()
+    prepared = prepare(config, out=out, split=None if config.task.train else SPLIT_SHARE)
+    with prepared.folder.locked():
+        prepared = _open_folder(prepared, fresh=False)
+        rows = expanding.expand(prepared, progress)
+        tuning.tune(prepared, rows, tuning.base_of(prepared), train_here=train_here, progress=progress)
+    return prepared.folder.path
 
 
 def decide_again(path: Path, config: Config) -> Assessment:
@@ -61,128 +105,81 @@ def decide_again(path: Path, config: Config) -> Assessment:
         return conclude(prepared, None)
 
 
-def _open_folder(prepared: Prepared, fresh: bool) -> None:
+# ---------------------------------------------------------------- stages
+
+
+def _assess(prepared: Prepared, progress: Progress) -> Assessment:
+    """Every candidate on every test row, whatever is not answered yet."""
+    config, folder = prepared.config, prepared.folder
+    folder.stage("assess", "running")
+    manifest = folder.manifest()
+    jobs = [
+        Job(
+            candidate,
+            prepared.requests[candidate.name],
+            prepared.data.test,
+            price_then(candidate.name, manifest) or plan.price,
+            plan.max_tokens,
+            folder,
+            config.task,
+            dev=dev_requests(config, candidate, prepared.data),
+        )
+        for candidate, plan in zip(config.candidates, prepared.plans, strict=True)
+    ]
+    why_partial = None
+    try:
+        ask(jobs, config, folder, fresh=manifest["fresh"], progress=progress)
+    except Unfinished as unfinished:
+        why_partial = unfinished.why
+    return conclude(prepared, why_partial)
+
+
+def _train(prepared: Prepared, train_here: bool, progress: Progress) -> Assessment:
+    """What follows the verdict to tune. What ends it early leaves the verdict as it was, and says so."""
+    try:
+        rows = expanding.expand(prepared, progress)
+        tuning.tune(prepared, rows, tuning.base_of(prepared), train_here=train_here, progress=progress)
+    except Unfinished as unfinished:
+        return conclude(prepared, None, unfinished=unfinished.why)
+    except Waiting as waiting:
+        progress.say(waiting.lines)
+        return conclude(prepared, None, waiting={"why": waiting.why, "commands": list(waiting.commands)})
+    grown = prepare(prepared.own_config, out=prepared.folder.path, data=prepared.data)
+    prices = {plan.name: plan.price.as_data() for plan in grown.plans if plan.price}
+    grown.folder.update_manifest(prices=prices | grown.folder.manifest().get("prices", {}))
+    return _assess(grown, progress)
+
+
+def _open_folder(prepared: Prepared, fresh: bool) -> Prepared:
+    """The run folder, new or to go on in; what is prepared for it, which may hold a training to go on from."""
     folder = prepared.folder
     manifest = folder.manifest()
     known = manifest.get("digest")
-    if known and known != prepared.digest:
+    if known and known != prepared.digest and not _moved(prepared):
         raise UserError(
             f"{folder.path}: holds a run of other data, candidates or prompts (digest {known[:8]}, this one is "
             f"{prepared.digest[:8]}); name another folder with --out, or leave --out away"
         )
-    done = manifest.get("stages", {}).get("assess") == "done"  # no stages yet: killed just after it was made
-    if fresh and known and (done or not manifest["fresh"]):
+    if fresh and known and (manifest.get("complete") or not manifest["fresh"]):
         folder.set_aside()
         known = None
+        prepared = prepare(prepared.own_config, out=folder.path, data=prepared.data)
     if not known:
-        folder.write_examples("test", prepared.data.test)
-        for name in ("train", "dev"):
+        for name in ("test", "train", "dev"):
             if rows := getattr(prepared.data, name):
                 folder.write_examples(name, rows)
         used = {plan.name: plan.price.as_data() for plan in prepared.plans if plan.price}
         folder.update_manifest(**summary.manifest(prepared.config, prepared.data, prepared.digest, fresh), prices=used)
-    folder.write_text("config", summary.resolved_config(prepared.config, folder.path))
-    folder.update_manifest(stages={"assess": "running"})
+    folder.write_text("config", summary.resolved_config(prepared.own_config, prepared.data, folder.path))
+    folder.update_manifest(complete=False)
+    return prepared
 
 
-# ---------------------------------------------------------------- asking
+def _moved(prepared: Prepared) -> bool:
+    """Whether the folder's own config is this one: its digest is another where its models lie elsewhere now."""
+    path = prepared.folder.file("config")
+    return path.is_file() and prepare(load(path), out=prepared.folder.path).digest == prepared.digest
 
 
-async def _ask(prepared: Prepared, fresh: bool, progress: Progress) -> str | None:
-    """Ask every candidate for what its file does not hold yet. Returns why that ended early: budget, interrupted."""
-    config, folder = prepared.config, prepared.folder
-    ledger = Ledger(folder.file("spending"), config.limits.max_cost_usd)
-    progress.watch_money(lambda: (ledger.settled_usd, ledger.left_usd))
-    stop = asyncio.Event()
-    opener = None if fresh else partial(Cache, cache.folder())
-    settled: dict[str, Any] = dict(folder.manifest().get("settled", {}))
-    primary = scoring.primary(config.task)
-    try:
-        with _stopping_on_interrupt(stop, progress), progress:
-            askings = []
-            for candidate, plan in zip(config.candidates, prepared.plans, strict=True):
-                requests = prepared.requests[candidate.name]
-                row_score = partial(_row_score, scoring.row_scorer(config.task), prepared.data)
-                askings.append(
-                    Asking(
-                        candidates.build(
-                            candidate,
-                            config,
-                            price=price_then(candidate.name, folder.manifest()) or plan.price,
-                            max_tokens=plan.max_tokens,
-                            dev=dev_requests(config, candidate, prepared.data),
-                        ),
-                        requests,
-                        folder=folder,
-                        ledger=ledger,
-                        limits=config.limits,
-                        cache=opener,
-                        notify=progress.candidate(candidate.name, len(requests), primary, row_score),
-                        stop=stop,
-                    )
-                )
-            try:
-                for asking in askings:
-                    await _open(asking, settled, folder, progress)
-            except BaseException:  # raised again: whatever ends it, what was opened is closed
-                for asking in askings:
-                    await asking.close()
-                raise
-            for asking in askings:
-                await asking.finish()
-                progress.finished(asking.candidate.name)
-                if asking.stopped_because:
-                    folder.log(f"{asking.candidate.name} stopped: {asking.stopped_because}")
-                    progress.say([f"{asking.candidate.name} stopped: {asking.stopped_because}"])
-    except BudgetReached as reached:
-        progress.say([str(reached)])
-        return "budget"
-    except ExceptionGroup as group:
-        raise _first_of(group) from None
-    finally:
-        ledger.close()
-    return "interrupted" if stop.is_set() else None
-
-
-async def _open(asking: Asking, settled: dict[str, Any], folder: RunFolder, progress: Progress) -> None:
-    name = asking.candidate.name
-    await asking.open(settled.get(name))
-    if asking.choices:
-        for choice in asking.choices:
-            folder.log(f"{name}: {choice}")
-        choices = folder.manifest().get("choices", {}) | {name: asking.choices}
-        if isinstance(asking.candidate, ApiCandidate):
-            settled[name] = asking.candidate.settled()
-        device = asking.candidate.identity().get("device")
-        runs_on = folder.manifest().get("runs_on", {}) | ({name: device} if device else {})
-        folder.update_manifest(choices=choices, settled=settled, runs_on=runs_on)
-
-
-def _row_score(scorer: Any, data: TestSet, outcome: Outcome) -> float:
-    return float(scorer(data.test[outcome.index], outcome))
-
-
-@contextmanager
-def _stopping_on_interrupt(stop: asyncio.Event, progress: Progress) -> Iterator[None]:
-    """First Ctrl-C: what is in flight is waited for and kept. Second: the ordinary KeyboardInterrupt."""
-    loop = asyncio.get_running_loop()
-
-    def interrupt() -> None:
-        stop.set()
-        progress.say(["stopping: what is under way is waited for and kept (Ctrl-C again: stop at once)"])
-        loop.remove_signal_handler(signal.SIGINT)
-
-    with suppress(NotImplementedError, RuntimeError, ValueError):  # not on Windows, not outside the main thread
-        loop.add_signal_handler(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        with suppress(NotImplementedError, RuntimeError, ValueError):
-            loop.remove_signal_handler(signal.SIGINT)
-
-
-def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+def _silent() -> Progress:
+    return Progress(Console(stderr=True), quiet=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evalft import hyperparameters
 from evalft.config import CandidateConfig, Config, TaskConfig
 from evalft.prices import HourPrice, TokenPrice, hour_price, token_price
 from evalft.prompts import Request, target_text
@@ -21,7 +22,8 @@ from evalft.records import Example
 BYTES_PER_TOKEN = 4
 REASONING_MAX_TOKENS = 4096
 SECONDS_PER_ANSWER = 1.0
-DEFAULT_EPOCHS = 3
+SAMPLES_PER_PAIR = 8
+"""Answers that a preference pair is chosen from."""
 DEFAULT_TARGET_ROWS = 300
 FLOPS_PER_S = {"gpu": 1e14, "cpu": 4e10}
 """Effective training speed that the estimate assumes: a data-centre GPU in bf16, one CPU core pair in float32."""
@@ -129,17 +131,20 @@ class TrainingEstimate:
 def training_estimate(
     config: Config, task: TaskConfig, base: str | None, rows: Sequence[Example], teacher_usd_per_row: float | None
 ) -> TrainingEstimate:
-    """`rows` show how long a row is. Training FLOPs: 6 per parameter and token, two thirds of it with LoRA (the frozen
-    weights need no weight gradients): Kaplan et al. 2020, appendix B."""
+    """SFT and, where `tune.methods` has it, sampling pairs and DPO on all rows. `rows` show how long a row is.
+
+    FLOPs per parameter and token: 2 forward, 4 forward and backward with LoRA (the frozen weights need no weight
+    gradients; Kaplan et al. 2020, appendix B). A pair is two rows, and the reference sees both forward."""
     if base is None:
         return TrainingEstimate(None, 0.0, 0.0, 0.0, 0.0, (), ())
-    target_rows = config.expand.target_rows or DEFAULT_TARGET_ROWS
-    epochs = config.tune.epochs or DEFAULT_EPOCHS
+    target_rows = max(config.expand.target_rows or DEFAULT_TARGET_ROWS, len(rows))
+    width = _model_config(base[3:]).get("hidden_size")
+    epochs = hyperparameters.sft(config.tune, rows=target_rows, hidden_size=width).epochs
     parameters = _parameters(base[3:])
-    on_gpu = _has_gpu()
+    on_gpu = has_gpu()
     device = "gpu" if on_gpu else "cpu"
     assumptions = [
-        f"{target_rows} training rows, {epochs:g} epochs",
+        f"{target_rows} training rows, {epochs:g} epochs of SFT",
         f"{FLOPS_PER_S[device]:g} FLOP/s on this {device}",
     ]
     if parameters is None:
@@ -148,7 +153,14 @@ def training_estimate(
     mean_tokens = sum(
         estimated_tokens(str(row.input)) + estimated_tokens(target_text(task, row.target)) for row in rows
     ) / max(1, len(rows))
-    flops = 4 * parameters * mean_tokens * target_rows * epochs
+    passes = 4 * epochs
+    if "dpo" in (config.tune.methods or ("dpo",)):
+        dpo_epochs = hyperparameters.dpo(config.tune, pairs=target_rows, hidden_size=width).epochs
+        passes += config.tune.rounds * (2 * SAMPLES_PER_PAIR + 2 * (4 + 2) * dpo_epochs)
+        assumptions.append(
+            f"DPO: {SAMPLES_PER_PAIR} samples of each row, {dpo_epochs:g} epochs of at most a pair a row"
+        )
+    flops = passes * parameters * mean_tokens * target_rows
     hours = flops / FLOPS_PER_S[device] / 3600
     per_hour = config.prices.gpu_hour_usd if on_gpu else config.prices.cpu_hour_usd
     memory = parameters * (2 if on_gpu else 4) * 1.3 / 1e9 + 0.5
@@ -192,7 +204,7 @@ def _parameters(model: str) -> float | None:
     return size_gb * 1e9 / (4 if dtype == "float32" else 2)
 
 
-def _has_gpu() -> bool:
+def has_gpu() -> bool:
     """Whether an NVIDIA driver is loaded; torch is not imported for a plan."""
     return Path("/proc/driver/nvidia/version").exists()
 

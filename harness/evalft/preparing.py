@@ -10,10 +10,11 @@ from pathlib import Path
 
 from evalft import candidates, planning, prompts, scoring, testset
 from evalft.candidates.model_files import reads_raw_input, share_that_fits
-from evalft.config import CandidateConfig, Config, digest
+from evalft.config import CandidateConfig, Config, digest, shown_spec
 from evalft.decision.reach import thresholds_in_doubt
 from evalft.errors import UserError
 from evalft.prompts import Request
+from evalft.records import Example, Role
 from evalft.store import RunFolder, slug
 from evalft.testset import TestSet
 
@@ -23,20 +24,33 @@ class Prepared:
     """What `check` shows and `assess` asks: everything resolved, nothing spent."""
 
     config: Config
+    """With the candidates that a training of this run folder adds."""
+    own_config: Config
+    """Without them: what config.yaml holds."""
     data: TestSet
     requests: Mapping[str, Sequence[Request]]
     plans: Sequence[planning.CandidatePlan]
     folder: RunFolder
     digest: str
+    roles: Mapping[str, Role]
+    """Of each candidate by name; `baseline` and `tuned` where the run folder holds a training."""
 
 
-def prepare(config: Config, *, out: Path | None = None, limit: int | None = None) -> Prepared:
-    """Read and check all there is to check without spending anything. Raises UserError with every fault."""
+def prepare(
+    config: Config,
+    *,
+    out: Path | None = None,
+    limit: int | None = None,
+    split: float | None = None,
+    data: TestSet | None = None,
+) -> Prepared:
+    """Read and check all there is to check without spending anything. Raises UserError with every fault. `split` cuts
+    a lone test file in two; `data` are rows that were read before."""
     if not config.candidates:
         raise UserError(
             "no candidates: name one with --model openai:gpt-5-mini or --model hf:FOLDER, or under `candidates:`"
         )
-    data = testset.load(config.task, limit=limit)
+    data = data or testset.load(config.task, limit=limit, split=split)
     config = config.model_copy(update={"task": scoring.with_metrics(data.task, config.thresholds)})
     faults, doubts = thresholds_in_doubt(config.parsed_thresholds)
     if faults:
@@ -45,10 +59,57 @@ def prepare(config: Config, *, out: Path | None = None, limit: int | None = None
     config, said = _with_prompts(config, data)
     data = replace(data, assumed=(*data.assumed, *said))
     requests = {candidate.name: _requests(config, candidate, data) for candidate in config.candidates}
-    plans = planning.plan(config, config.task, data.test, requests)
     whole = _digest(config, data, requests)
-    path = out or Path("reports") / f"{slug(config.task.name or 'task')}-{whole[:8]}"
-    return Prepared(config, data, requests, plans, RunFolder(path), whole)
+    folder = RunFolder(out or Path("reports") / f"{slug(config.task.name or 'task')}-{whole[:8]}")
+    grown, roles = _with_trained(config, folder)
+    for candidate in grown.candidates:
+        if candidate.name not in requests:
+            requests[candidate.name] = _requests(config, candidate, data)
+    plans = planning.plan(grown, config.task, data.test, requests)
+    return Prepared(grown, config, data, requests, plans, folder, whole, roles)
+
+
+# ---------------------------------------------------------------- what a training adds
+
+
+def _with_trained(config: Config, folder: RunFolder) -> tuple[Config, dict[str, Role]]:
+    """The config with the candidates that the run folder's training adds, and every candidate's role. They are results
+    of the run, so they are in the manifest and not in the digest."""
+    roles: dict[str, Role] = {candidate.name: "candidate" for candidate in config.candidates}
+    trained = folder.manifest().get("trained")
+    if not trained:
+        return config, roles
+    base = untuned(config, trained["base"])
+    added = [] if base.name in roles else [base]
+    roles[base.name] = "baseline"
+    if trained.get("stage"):
+        adapter = str(folder.adapter(trained["stage"]).absolute())
+        tuned = base.model_copy(update={"name": _free(f"{base.name}-tuned", config), "adapter": adapter})
+        roles[tuned.name] = "tuned"
+        added.append(tuned)
+    return config.model_copy(update={"candidates": [*config.candidates, *added]}), roles
+
+
+def untuned(config: Config, base: str | None) -> CandidateConfig:
+    """The base as the tuned candidate will be asked: without shots and adapter. `base` is the name of the candidate
+    whose model is trained (a name holds when the folder is moved, a path does not); None: `tune.base`."""
+    model = next((one.model for one in config.candidates if one.name == base), config.tune.base)
+    assert model is not None, "no base: neither a candidate nor tune.base"
+    same = [candidate for candidate in config.candidates if candidate.model == model and not candidate.adapter]
+    for candidate in same:
+        if not candidate.shots and candidate.samples == 1:
+            return candidate
+    made = same[0] if same else CandidateConfig(model=model, name=shown_spec(model))
+    name = f"{made.name}-untuned" if same else made.name
+    return made.model_copy(update={"name": _free(name, config), "shots": 0, "samples": 1, "temperature": 0.0})
+
+
+def _free(name: str, config: Config) -> str:
+    taken = {candidate.name for candidate in config.candidates}
+    return name if name not in taken else _free(f"{name}-2", config)
+
+
+# ---------------------------------------------------------------- what is asked
 
 
 def _with_prompts(config: Config, data: TestSet) -> tuple[Config, list[str]]:
@@ -77,12 +138,18 @@ def _with_prompts(config: Config, data: TestSet) -> tuple[Config, list[str]]:
 
 
 def _requests(config: Config, candidate: CandidateConfig, data: TestSet) -> list[Request]:
-    messages = prompts.prompter(
-        config.task, candidate, data.train, raw=candidate.provider == "hf" and reads_raw_input(candidate.model_id)
-    )
+    return requests_for(config, candidate, data.test, train=data.train)
+
+
+def requests_for(
+    config: Config, candidate: CandidateConfig, rows: Sequence[Example], *, train: Sequence[Example]
+) -> list[Request]:
+    """`rows` as this candidate is asked them, `samples` times each; its shots are from `train`."""
+    raw = candidate.provider == "hf" and reads_raw_input(candidate.model_id)
+    messages = prompts.prompter(config.task, candidate, train, raw=raw)
     return [
         Request(example.id, index, repeat, messages(example))
-        for index, example in enumerate(data.test)
+        for index, example in enumerate(rows)
         for repeat in range(candidate.samples)
     ]
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -22,6 +23,7 @@ from evalft.records import Failure, Outcome
 from evalft.stats.proportion import clopper_pearson
 
 PLAIN_EVERY_S = 10.0
+TRAINING_EVERY_S = 5.0
 
 RowScore = Callable[[Outcome], float]
 """Primary metric of one answered example, 0..1."""
@@ -34,6 +36,7 @@ class _Line:
     name: str
     total: int
     metric: str
+    """Empty: what is answered is not scored."""
     row_score: RowScore
     done: int = 0
     cached: int = 0
@@ -56,7 +59,7 @@ class _Line:
 
     def score(self) -> str:
         """The running primary metric, with its 95 % interval where it is a proportion."""
-        if not self.done:
+        if not self.done or not self.metric:
             return ""
         mean = self.score_sum / self.done
         if not self.whole:
@@ -68,10 +71,14 @@ class _Line:
         if self.finished or len(self.latest) < 10:
             return ""
         seconds = (time.monotonic() - self.latest[0]) / (len(self.latest) - 1) * (self.total - self.done)
-        return f"{math.ceil(seconds)} s left" if seconds < 90 else f"{math.ceil(seconds / 60)} min left"
+        return f"{_duration(seconds)} left"
 
     def failed(self) -> str:
         return ", ".join(f"{count} {kind}" for kind, count in self.failures.most_common()) if self.failures else ""
+
+
+def _duration(seconds: float) -> str:
+    return f"{math.ceil(seconds)} s" if seconds < 90 else f"{math.ceil(seconds / 60)} min"
 
 
 class Progress(AbstractContextManager["Progress"]):
@@ -86,6 +93,7 @@ class Progress(AbstractContextManager["Progress"]):
         self._last_plain = time.monotonic()
 
     def __enter__(self) -> Progress:
+        self._lines = []
         if self._console.is_terminal and not self._quiet:
             self._live = Live(console=self._console, get_renderable=self._table, refresh_per_second=4, transient=True)
             self._live.start()
@@ -117,6 +125,16 @@ class Progress(AbstractContextManager["Progress"]):
             if line.name == name and not line.finished:
                 line.finished = True
                 self._plain(line, now=True)
+
+    def training(self, stage: str, line: Mapping[str, Any]) -> None:
+        """A line that a recipe logged: step, steps, loss, seconds so far."""
+        done = line["step"] >= line["steps"]
+        if not done and time.monotonic() - self._last_plain < TRAINING_EVERY_S:
+            return
+        self._last_plain = time.monotonic()
+        left = line["seconds"] / max(1, line["step"]) * (line["steps"] - line["step"])
+        rest = "" if done else f", {_duration(left)} left"
+        self.say([f"{stage}  step {line['step']}/{line['steps']}  loss {line['loss']:.4g}{rest}"])
 
     def say(self, lines: Iterable[str]) -> None:
         if not self._quiet:

@@ -16,6 +16,8 @@ Message = Mapping[str, str]
 
 TaskType = Literal["generation", "classification", "multilabel"]
 Status = Literal["pass", "fail", "undecided"]
+Role = Literal["candidate", "baseline", "tuned"]
+"""baseline: the untuned base with the tuned candidate's prompt."""
 Action = Literal["ship", "tune", "more_test_data", "fix_labels", "stop"]
 FailureKind = Literal[
     "refused",

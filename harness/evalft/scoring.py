@@ -25,6 +25,7 @@ from evalft.metrics.measure import Floats, Ints, Measure
 from evalft.metrics.names import COSTS, PROBABILISTIC
 from evalft.records import Example, Failure, Outcome, Prediction, ProbsMethod, Score, TaskType
 from evalft.stats.interval import Interval
+from evalft.testset.rows import FAULTS_SHOWN
 
 ROWS_PER_CLASS = 10
 """With fewer rows of some class a macro metric is not known well enough to pass a threshold."""
@@ -84,6 +85,8 @@ class Scored:
     primary: str
     row_metric: str
     """The row score that stands for the primary metric: its own, or accuracy where rows have none of it (macro F1, AUC)."""
+    measures: Mapping[str, Measure]
+    """What `intervals` are of, as functions of weighted rows: another candidate's on the same rows can be set against."""
     resample: Callable[[Ints], Mapping[str, float]]
     """Row numbers (m,), repeats allowed -> every metric on those rows; nan where it is not defined there."""
 
@@ -131,6 +134,7 @@ def score(
         unsupported=tuple(label for label, rows in judged.support.items() if not rows),
         primary=primary_name,
         row_metric=primary_name if primary_name in row_scores else "accuracy",
+        measures=measures,
         resample=partial(_OnRows, measures),
     )
 
@@ -159,7 +163,7 @@ def row_scorer(task: TaskConfig) -> Callable[[Example, Outcome], float]:
     spec = _specs(task, ())[0]
     if task.type == "generation":
         return lambda example, outcome: float(
-            text.row_scores(spec, [_text(outcome)], [str(example.target)], task.normalize)[0]
+            text.row_scores(spec, [_text(outcome)], [example], task.normalize)[0]
         )
     base, average = metrics.averaging(spec.name, _type(task), task.labels or (), task.positive)
 
@@ -173,15 +177,31 @@ def row_scorer(task: TaskConfig) -> Callable[[Example, Outcome], float]:
     return of_labels
 
 
+def check_columns(examples: Sequence[Example], task: TaskConfig) -> None:
+    """Raises UserError with a line for each row whose accepted answers `graded` cannot read."""
+    faults: list[str] = []
+    for column in [spec.options["column"] for spec in _specs(task, ()) if spec.name == "graded"]:
+        anywhere = any(column in example.row for example in examples)
+        for example in examples if anywhere else examples[:1]:  # a column that no row has is one mistake
+            try:
+                text.accepted(example, column)
+            except UserError as error:
+                faults += error.faults
+    if faults:
+        more = [f"... and {len(faults) - FAULTS_SHOWN:,} more bad rows"] if len(faults) > FAULTS_SHOWN else []
+        raise UserError(*faults[:FAULTS_SHOWN], *more)
+
+
 def check_gold(examples: Sequence[Example], task: TaskConfig) -> list[str]:
     """The test set scored by itself: one line for each target that is not right by the task's own metrics."""
     faults = []
     if task.type == "generation":
         for spec in _specs(task, ()):
             targets = [str(example.target) for example in examples]
-            scores = text.row_scores(spec, targets, targets, task.normalize)
+            scores = text.row_scores(spec, targets, examples, task.normalize)
             for example, target, value in zip(examples, targets, scores, strict=True):
-                if value < 1 - 1e-9:
+                # A target may be one of the lesser accepted answers; one that is not accepted at all is a mistake.
+                if value < 1 - 1e-9 and (spec.name != "graded" or value == 0):
                     faults.append(f"{_where(example)}: its own target {_short(target)} scores {value:g} in {spec.name}")
                 elif spec.name in ("exact_match", "contains") and not text.normalize(target, task.normalize):
                     faults.append(f"{_where(example)}: task.normalize leaves nothing of the target {_short(target)}")
@@ -273,10 +293,10 @@ def _judge_texts(
 ) -> _Judged:
     samples = len(per_example[0]) if per_example else 1
     said = [_text(outcome) for several in per_example for outcome in several]
-    targets = [str(example.target) for example in examples for _ in range(samples)]
+    asked = [example for example in examples for _ in range(samples)]
     found = {}
     for spec in specs:
-        values = text.row_scores(spec, said, targets, task.normalize).reshape(-1, samples).mean(axis=1)
+        values = text.row_scores(spec, said, asked, task.normalize).reshape(-1, samples).mean(axis=1)
         exact = samples == 1 and spec.name in text.RIGHT_OR_WRONG
         found[spec.name] = measure.share(values == 1) if exact else measure.mean(values)
     return _Judged(found, support={})

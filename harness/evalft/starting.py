@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -110,8 +111,17 @@ def copy_example(name: str, folder: Path) -> list[str]:
     target = folder / name
     if target.exists():
         raise UserError(f"{target}: exists already and is not overwritten; name another folder")
-    shutil.copytree(benchmarks() / name, target, ignore=shutil.ignore_patterns("__pycache__"))
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(benchmarks() / name, target, ignore=ignored)
+    for lent in _models_of_others(target / "evalft.yaml", name):
+        shutil.copytree(benchmarks() / lent, folder / lent, ignore=ignored, dirs_exist_ok=True)
     return [f"copied to {target}; read {target / 'README.md'}, then: evalft check {target / 'evalft.yaml'}"]
+
+
+def _models_of_others(config_file: Path, name: str) -> list[str]:
+    """The model folders of other bundled benchmarks that this one names as hf:../OTHER/FOLDER."""
+    found = re.findall(r"hf:\.\./([\w.-]+/[\w.-]+)", config_file.read_text(encoding="utf-8"))
+    return sorted({lent for lent in found if not lent.startswith(name) and (benchmarks() / lent).is_dir()})
 
 
 def benchmarks() -> Path:
@@ -132,14 +142,14 @@ def _new_config(folder: Path) -> Path:
 
 
 def demo(out: Path | None, console: Console) -> Assessment:
-    """The bundled benchmark, measured anew: its endpoint is started as a process of its own, and asked over HTTP."""
+    """The bundled benchmark through `run`, measured anew: its endpoint is a process of its own, asked over HTTP."""
     folder = benchmarks() / DEMO
     progress = Progress(console)
     progress.say([f"benchmark {DEMO}: {folder / 'README.md'} says how it was made and what to expect"])
     with _endpoint(folder / "server.py", _address(folder)) as base_url:
         loaded = config.load(folder / "evalft.yaml", extra={"providers.rules.base_url": base_url})
         progress.say([f"its endpoint, a stand-in for a closed API, listens on {base_url}"])
-        return pipeline.assess(loaded, out=out, fresh=True, progress=progress)
+        return pipeline.run(loaded, out=out, fresh=True, train_here=True, progress=progress)
 
 
 def _address(folder: Path) -> int:

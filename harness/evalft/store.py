@@ -2,6 +2,8 @@
 
     config.yaml   manifest.json   predictions/<candidate>.jsonl   scores/<candidate>.jsonl
     data/test.jsonl   summary.json   report.html   report.md   spending.jsonl   log.txt   lock
+    data/expanded.jsonl, pairs.jsonl ...   adapters/<stage>/   stages.json
+    parts/<name>/     predictions and scores on other rows: the teacher's, the stages' on dev, samples for pairs
 
 Lines are appended whole and flushed as answers arrive; a torn last line (a kill, a full disk) is owed again. Everything
 else is written beside its place and renamed, so a reader sees the old file or the new one and nothing between.
@@ -34,6 +36,12 @@ NAMES = {
     "test": "data/test.jsonl",
     "train": "data/train.jsonl",
     "dev": "data/dev.jsonl",
+    "expanded": "data/expanded.jsonl",
+    "provenance": "data/provenance.jsonl",
+    "removed": "data/removed.jsonl",
+    "card": "data/README.md",
+    "expansion": "data/expansion.json",
+    "stages": "stages.json",
 }
 
 
@@ -57,6 +65,19 @@ class RunFolder:
 
     def scores_file(self, candidate: str) -> Path:
         return self.path / "scores" / f"{slug(candidate)}.jsonl"
+
+    def part(self, name: str) -> RunFolder:
+        """A place of its own for answers to other rows than the test set's: the teacher's, a stage's on dev."""
+        part = RunFolder(self.path / "parts" / name)
+        part.create()
+        return part
+
+    def data_file(self, name: str) -> Path:
+        """Rows that a training reads: data/<name>.jsonl."""
+        return self.path / "data" / f"{name}.jsonl"
+
+    def adapter(self, stage: str) -> Path:
+        return self.path / "adapters" / stage
 
     def exists(self) -> bool:
         return self.file("manifest").is_file()
@@ -110,11 +131,22 @@ class RunFolder:
     def update_manifest(self, **parts: object) -> None:
         self.write_json("manifest", self.manifest() | parts)
 
+    def stage(self, name: str, state: str) -> None:
+        """How far a stage of the run is: running, waiting, incomplete or done."""
+        self.update_manifest(stages=self.manifest().get("stages", {}) | {name: state})
+
     # ------------------------------------------------------------ examples, predictions, scores
 
     def write_examples(self, name: str, examples: Sequence[Example]) -> None:
         """data/<name>.jsonl: the rows as used, readable as a test set again."""
         write_atomically(self.file(name), (_line(_example_data(i, example)) for i, example in enumerate(examples)))
+
+    def read_examples(self, name: str) -> list[Example]:
+        """The rows that `write_examples` wrote."""
+        return [_example(data) for data in read_lines(self.file(name))]
+
+    def write_lines(self, name: str, lines: Iterable[Mapping[str, Any]]) -> None:
+        write_atomically(self.file(name), (_line(line) for line in lines))
 
     def read_predictions(self, candidate: str) -> list[Outcome]:
         """The outcomes on disk, in file order. A torn last line is cut off, so that the next append starts clean."""
@@ -205,6 +237,19 @@ def _example_data(index: int, example: Example) -> dict[str, Any]:
         "source": example.source,
         "row": dict(example.row),
     }
+
+
+def _example(data: dict[str, Any]) -> Example:
+    given, target = data["input"], data["target"]
+    return Example(
+        id=data["id"],
+        input=given if isinstance(given, str) else tuple(given),
+        target=target if isinstance(target, str) else tuple(target),
+        row=data["row"],
+        group=data["group"],
+        slices=data["slices"],
+        source=data["source"],
+    )
 
 
 def _outcome(data: dict[str, Any]) -> Outcome:

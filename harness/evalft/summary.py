@@ -17,6 +17,7 @@ from evalft.candidates.api import openai_base_url
 from evalft.config import CandidateConfig, Config, as_data, dump, shown_spec
 from evalft.decision.statuses import CandidateStatus
 from evalft.decision.verdict import Decision
+from evalft.records import Role
 from evalft.scoring import Scored
 from evalft.stats.interval import Interval
 from evalft.store import NAMES, slug
@@ -30,6 +31,8 @@ RECORDED_PACKAGES = (
     "torch",
     "transformers",
     "peft",
+    "trl",
+    "datasketch",
     "numpy",
     "scipy",
     "scikit-learn",
@@ -59,11 +62,12 @@ def manifest(config: Config, data: TestSet, digest: str, fresh: bool) -> dict[st
     }
 
 
-def resolved_config(config: Config, folder: Path) -> str:
-    """config.yaml: runnable again from the run folder, with the rows as used and every default written out."""
+def resolved_config(config: Config, rows: TestSet, folder: Path) -> str:
+    """config.yaml: runnable again from the run folder, with the rows as used (a split and a dev set held out included)
+    and every default written out."""
     data = as_data(config)
     for name in ("test", "dev", "train"):
-        if data["task"].get(name):
+        if getattr(rows, name):
             data["task"][name] = NAMES[name]
 
     def relative(path: str) -> str:
@@ -74,9 +78,10 @@ def resolved_config(config: Config, folder: Path) -> str:
             candidate["model"] = f"hf:{relative(candidate['model'][3:])}"
         if candidate.get("adapter"):
             candidate["adapter"] = relative(candidate["adapter"])
-    base = data.get("tune", {}).get("base")
-    if base and base.startswith("hf:"):
-        data["tune"]["base"] = f"hf:{relative(base[3:])}"
+    for section, key in (("tune", "base"), ("expand", "teacher"), ("expand", "embedder")):
+        spec = data.get(section, {}).get(key)
+        if spec and spec.startswith("hf:"):
+            data[section][key] = f"hf:{relative(spec[3:])}"
     return (
         f"# evalft {_version('evalft')}: this run's config with every default; `evalft assess` runs it again\n"
         + dump(data)
@@ -99,8 +104,12 @@ def build(
     fastest_slowest: Mapping[str, tuple[float, float] | None],
     notes: Sequence[str],
     warnings: Sequence[str],
+    roles: Mapping[str, Role],
+    before: Decision | None,
+    trained: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """summary.json as data; numbers are finite or None."""
+    """summary.json as data; numbers are finite or None. `before`: the decision without the tuned candidate; `trained`:
+    what a training run adds (stages, expansion, diffs, what it waits for), keys as they stand in summary.json."""
     statuses = {status.name: status for status in decision.statuses} if decision else {}
     task = config.task
     entries = [
@@ -116,9 +125,10 @@ def build(
             total=len(data.test),
             choices=manifest.get("choices", {}).get(candidate.name, []),
         )
+        | {"role": roles[candidate.name]}
+        | ({"stage": trained["stage"]} if roles[candidate.name] == "tuned" else {})
         for candidate in config.candidates
     ]
-    verdict = decision.verdict if decision else None
     return {
         "schema": SCHEMA,
         "evalft": _version("evalft"),
@@ -135,15 +145,16 @@ def build(
         },
         "candidates": entries,
         "thresholds": {threshold.metric: threshold.require for threshold in config.parsed_thresholds},
-        "verdict": asdict(verdict) | {"reasons": list(verdict.reasons), "flips_if": list(verdict.flips_if)}
-        if verdict
-        else None,
-        "verdict_before": None,
-        "stages": None,
+        "verdict": _verdict(decision),
+        "verdict_before": _verdict(before),
+        "stages": trained.get("stages"),
+        "stage_notes": trained.get("notes", []),
+        "expansion": trained.get("expansion"),
+        "waiting": trained.get("waiting"),
         "forecast": None,
         "break_even": dict(decision.break_even) if decision and decision.break_even else None,
-        "diff": None,
-        "diff_best": None,
+        "diff": trained.get("diff"),
+        "diff_best": trained.get("diff_best"),
         "spent": dict(spent),
         "queries_per_month": config.decide.queries_per_month,
         "partial": {"why": why_partial, "missing": dict(missing)} if why_partial else None,
@@ -153,6 +164,13 @@ def build(
         "min_coverage": config.limits.min_coverage,
         "report_examples": config.report.examples,
     }
+
+
+def _verdict(decision: Decision | None) -> dict[str, Any] | None:
+    verdict = decision.verdict if decision else None
+    if verdict is None:
+        return None
+    return asdict(verdict) | {"reasons": list(verdict.reasons), "flips_if": list(verdict.flips_if)}
 
 
 def _candidate(
@@ -180,7 +198,6 @@ def _candidate(
     return {
         "name": candidate.name,
         "model": shown_spec(candidate.model),
-        "role": "candidate",
         "stand_in": bool(provider and provider.stand_in),
         "file": slug(candidate.name),
         "metrics": quality,

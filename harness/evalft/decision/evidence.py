@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evalft.config import DecideConfig, Threshold
+from evalft.records import Role
 from evalft.stats.interval import Interval
 
 COST = "cost_per_query"
@@ -32,7 +32,7 @@ class Evidence:
 
     name: str
     model: str
-    role: Literal["candidate", "baseline", "tuned"]
+    role: Role
     intervals: Mapping[str, Interval]
     """Per metric, and for cost_per_query (USD), latency_p50 and latency_p95 (s)."""
     n: int
@@ -102,6 +102,8 @@ class Setting:
     """Rows there are."""
     train_rows_possible: int = 0
     """Rows that can be made on top of those (generated, or half of a lone test file)."""
+    tried: str = ""
+    """What a training in this run came to, as a sentence; empty before any. It is not advised a second time."""
     lone_file: bool = False
     """There is no train file: the rows that can be made include half of the test file."""
     seed: int = 0

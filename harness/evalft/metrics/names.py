@@ -38,6 +38,7 @@ _AVAILABLE: Mapping[TaskType, tuple[str, ...]] = {
         "json_schema",
         "numeric",
         "token_f1",
+        "graded",
         "bleu",
         "chrf",
         "rouge",
@@ -48,7 +49,13 @@ _DEFAULTS: Mapping[TaskType, tuple[str, ...]] = {
     "multilabel": ("jaccard", "f1", "roc_auc", "accuracy"),
     "generation": ("exact_match", "token_f1"),
 }
-_OPTIONS = {"regex": ("pattern",), "json_schema": ("schema",), "numeric": ("tolerance",), "contains": ("ignore_case",)}
+_OPTIONS = {
+    "regex": ("pattern",),
+    "json_schema": ("schema",),
+    "numeric": ("tolerance",),
+    "contains": ("ignore_case",),
+    "graded": ("column",),
+}
 
 
 def available(task_type: TaskType) -> tuple[str, ...]:
@@ -154,6 +161,8 @@ def _wrong_options(spec: MetricSpec) -> str | None:
         return _wrong_schema(value)
     if spec.name == "numeric" and value is not None and not _is_amount(value):
         return f"tolerance is a number of at least 0, not {value!r}"
+    if spec.name == "graded" and not isinstance(value, str):
+        return "needs the column that lists a row's accepted answers; write {graded: {column: answers}}"
     if spec.name == "contains" and value is not None and not isinstance(value, bool):
         return f"ignore_case is true or false, not {value!r}"
     return None

@@ -1,11 +1,12 @@
 """Metrics of generated text: one score per row from an answer and its target, 1 being right.
 
 Answers and targets are normalised alike, by the task's `normalize` list. `regex` and `json_schema` look at the answer
-as it is, and need no target.
+as it is, and need no target; `graded` compares it with the accepted answers that a column of the row lists.
 """
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import re
@@ -13,6 +14,7 @@ import string
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,25 +22,27 @@ import numpy as np
 from evalft.config import MetricSpec
 from evalft.errors import UserError
 from evalft.metrics.measure import Floats
+from evalft.records import Example
+from evalft.testset.rows import BadValue, as_text, kind_of, listed
 
 RIGHT_OR_WRONG = ("exact_match", "contains", "regex", "json_schema", "numeric")
 """Metrics whose row score is 0 or 1, so that over one answer per row they are shares."""
 
 
 def row_scores(
-    spec: MetricSpec, answers: Sequence[str | None], targets: Sequence[str], normalizers: Sequence[str]
+    spec: MetricSpec, answers: Sequence[str | None], examples: Sequence[Example], normalizers: Sequence[str]
 ) -> Floats:
-    """The row scores (n,) of one metric; None, a failure, scores 0."""
+    """The row scores (n,) of one metric, of each answer to its example; None, a failure, scores 0."""
     answered = [i for i, answer in enumerate(answers) if answer is not None]
     given = [answers[i] or "" for i in answered]
-    wanted = [targets[i] for i in answered]
+    wanted = [examples[i] for i in answered]
     scores = np.zeros(len(answers))
     scores[answered] = _scorer(spec, normalizers)(given, wanted) if answered else 0.0
     return scores
 
 
-Scorer = Callable[[Sequence[str], Sequence[str]], Sequence[float]]
-"""Answers, targets -> row scores."""
+Scorer = Callable[[Sequence[str], Sequence[Example]], Sequence[float]]
+"""Answers, their examples -> row scores."""
 
 
 def _scorer(spec: MetricSpec, normalizers: Sequence[str]) -> Scorer:
@@ -57,6 +61,8 @@ def _scorer(spec: MetricSpec, normalizers: Sequence[str]) -> Scorer:
     if spec.name == "contains":
         fold = str.casefold if options.get("ignore_case", False) else str
         return _each(lambda a, t: fold(normalize(t, normalizers)) in fold(normalize(a, normalizers)))
+    if spec.name == "graded":
+        return partial(_graded, options["column"], normalizers)
     if spec.name == "token_f1":
         return _each(lambda a, t: _token_f1(normalize(a, normalizers).split(), normalize(t, normalizers).split()))
     assert spec.name == "exact_match", f"no metric of text is called {spec.name!r}"
@@ -64,7 +70,9 @@ def _scorer(spec: MetricSpec, normalizers: Sequence[str]) -> Scorer:
 
 
 def _each(score: Callable[[str, str], float]) -> Scorer:
-    return lambda answers, targets: [float(score(a, t)) for a, t in zip(answers, targets, strict=True)]
+    return lambda answers, examples: [
+        float(score(answer, str(example.target))) for answer, example in zip(answers, examples, strict=True)
+    ]
 
 
 # ---------------------------------------------------------------- normalisation
@@ -121,6 +129,63 @@ def _same_number(answer: str, target: str, tolerance: float) -> bool:
     return abs(said - wanted) <= tolerance + 1e-9 * abs(wanted)  # 0.1 + 0.2 is 0.3
 
 
+def accepted(example: Example, column: str) -> list[tuple[str, float]]:
+    """The accepted answers of one row, each with its grade in 0..1, from a column that holds a list (or its JSON, as a
+    CSV file does) of {"text", "score"} or of plain texts, which are graded 1. Raises UserError with the row's place."""
+    try:
+        if column not in example.row:
+            near = difflib.get_close_matches(column, list(example.row), n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise BadValue(f"no column {column!r} (task.metrics: graded); {hint}its columns are {listed(example.row, 30)}")
+        value = example.row[column]
+        items = _json_or_none(value) if isinstance(value, str) else value
+        if not isinstance(items, list) or not items:
+            raise BadValue(
+                f"{column!r} is {_kind(value)}, not the accepted answers that task.metrics: graded reads; "
+                'write [{"text": "x^2", "score": 1}, {"text": "x^{2}", "score": 0.5}], or texts alone'
+            )
+        return [_with_grade(item, f"answer {number} of {column!r}") for number, item in enumerate(items, 1)]
+    except BadValue as error:
+        raise UserError(f"{example.source or f'example {example.id!r}'}: {error}") from None
+
+
+def _with_grade(item: object, what: str) -> tuple[str, float]:
+    score: object = 1
+    if isinstance(item, dict):
+        if not {"text", "score"} <= item.keys():
+            raise BadValue(f"{what} has no {'text' if 'text' not in item else 'score'}")
+        item, score = item["text"], item["score"]
+    text = as_text(item, what)
+    if not text.strip():
+        raise BadValue(f"{what} is empty")
+    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
+        raise BadValue(f"{what} has the score {score!r}, which is no number from 0 to 1")
+    return text, float(score)
+
+
+def _json_or_none(text: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _kind(value: object) -> str:
+    return "missing (null)" if value is None else "an empty list" if value == [] else kind_of(value)
+
+
+def _graded(
+    column: str, normalizers: Sequence[str], answers: Sequence[str], examples: Sequence[Example]
+) -> Sequence[float]:
+    """The grade of the accepted answer that each answer equals, the best where it equals several; else 0."""
+    scores = []
+    for answer, example in zip(answers, examples, strict=True):
+        said = normalize(answer, normalizers)
+        grades = (grade for text, grade in accepted(example, column) if normalize(text, normalizers) == said)
+        scores.append(max(grades, default=0.0))
+    return scores
+
+
 def schema_validator(schema: Mapping[str, Any] | bool) -> Callable[[str], bool]:
     """Whether a text is JSON (alone, or in one code fence) that a JSON schema accepts. ValueError: no valid schema."""
     try:
@@ -165,8 +230,9 @@ def _shipped(name: str) -> Scorer:
     except ImportError as error:
         raise UserError(f"task.metrics: {name}: needs {error.name}; pip install 'evalft[metrics]'") from None
 
-    def score(answers: Sequence[str], targets: Sequence[str]) -> Sequence[float]:
-        scores: Sequence[float] = metric.compute(predictions=list(answers), references=list(targets))["scores"]
+    def score(answers: Sequence[str], examples: Sequence[Example]) -> Sequence[float]:
+        targets = [str(example.target) for example in examples]
+        scores: Sequence[float] = metric.compute(predictions=list(answers), references=targets)["scores"]
         return scores
 
     return score

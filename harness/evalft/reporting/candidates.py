@@ -11,6 +11,8 @@ from evalft.config import Threshold
 
 MAX_CONFUSION = 30
 
+STAND_IN = "stand-in for a closed API"
+
 FAILURES = {
     "refused": "the model declined to answer",
     "filtered": "the provider's filter withheld the answer",
@@ -76,8 +78,7 @@ class Candidate:
     anchor: str
     name: str
     model: str
-    role: str
-    stand_in: bool
+    tags: tuple[str, ...]
     status: str | None
     headline: tuple[Measure, ...]
     """One per View.columns."""
@@ -102,7 +103,11 @@ class Candidate:
 
 
 def shown(
-    position: int, entry: Mapping[str, Any], columns: Sequence[str], thresholds: Mapping[str, Threshold]
+    position: int,
+    entry: Mapping[str, Any],
+    base: str | None,
+    columns: Sequence[str],
+    thresholds: Mapping[str, Threshold],
 ) -> Candidate:
     coverage = entry["coverage"]
     total, scored = coverage["total"], coverage["scored"]
@@ -113,8 +118,7 @@ def shown(
         anchor=f"candidate-{position}",
         name=entry["name"],
         model=entry["model"],
-        role=entry["role"],
-        stand_in=bool(entry.get("stand_in")),
+        tags=tags(entry, base),
         status=entry["status"],
         headline=tuple(_measure(entry, metric, thresholds.get(metric)) for metric in columns),
         cost=_measure(entry, "cost_per_query", thresholds.get("cost_per_query")),
@@ -137,6 +141,28 @@ def shown(
         cost_total=numbers.usd(entry["cost_total_usd"]),
         price=_price(entry.get("price") or {}),
     )
+
+
+def base_name(summary: Mapping[str, Any]) -> str | None:
+    """The candidate that the tuned one was trained from, where it was measured."""
+    named = (entry["name"] for entry in summary["candidates"] if entry["role"] == "baseline")
+    return next(named, (summary.get("diff") or {}).get("baseline"))
+
+
+def tags(entry: Mapping[str, Any], base: str | None) -> tuple[str, ...]:
+    """What a reader has to know of a candidate wherever it is listed."""
+    found = []
+    if entry["role"] == "tuned":
+        stage = f", stage {entry['stage']}" if entry.get("stage") else ""
+        found.append(f"tuned from {base or entry['model']}{stage}")
+    elif entry["role"] == "baseline":
+        found.append("untuned base")
+    return (*found, STAND_IN) if entry.get("stand_in") else tuple(found)
+
+
+def tagged(name: str, marks: Sequence[str]) -> str:
+    """`name (tag, tag)`, for a sentence."""
+    return f"{name} ({', '.join(marks)})" if marks else name
 
 
 def estimate_of(entry: Mapping[str, Any], metric: str) -> Mapping[str, Any] | None:

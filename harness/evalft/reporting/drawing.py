@@ -1,4 +1,4 @@
-"""A drawing of one threshold: a dot and whiskers per candidate, and the line that they have to reach.
+"""Two drawings: one threshold (a dot and whiskers per candidate, and the line that they have to reach), and one loss curve.
 
 Geometry only, in units of an SVG viewBox; the template makes the SVG. Costs and latencies that differ more than
 20-fold are drawn on a logarithmic axis, said on it.
@@ -17,8 +17,13 @@ WIDTH = 720
 LEFT, RIGHT = 230, 700
 """The axis runs between these x; the names stand left of it."""
 TOP, ROW = 34, 32
-NAME = 26
-"""Characters of a name that fit left of the axis."""
+NAME, NOTE = 26, 30
+"""Characters of a name and of the note below it that fit left of the axis."""
+CURVE_WIDTH, CURVE_HEIGHT = 360, 190
+CURVE_LEFT, CURVE_RIGHT, CURVE_TOP, CURVE_BOTTOM = 48, 346, 12, 152
+"""The axes of a loss curve."""
+MAX_POINTS = 300
+"""Of one curve; beyond, every second, third ... of the logged steps is drawn, said."""
 TINY = 1e-12
 """Differences below this are drawn as none."""
 
@@ -29,7 +34,8 @@ class Mark:
 
     label: str
     """The name, cut to the space there is."""
-    stand_in: bool
+    note: str
+    """A second line below it, cut likewise; empty where there is none."""
     y: int
     value: float
     low: float
@@ -60,7 +66,7 @@ class Row:
     low: float | None
     high: float | None
     status: str
-    stand_in: bool = False
+    note: str = ""
 
 
 def draw(threshold: Threshold, title: str, rows: Sequence[Row]) -> Drawing | None:
@@ -82,8 +88,8 @@ def draw(threshold: Threshold, title: str, rows: Sequence[Row]) -> Drawing | Non
         ends = numbers.interval(row.value, row.low, row.high, unit, threshold)
         marks.append(
             Mark(
-                label=row.name if len(row.name) <= NAME else f"{row.name[: NAME - 1]}…",
-                stand_in=row.stand_in,
+                label=_cut(row.name, NAME),
+                note=_cut(row.note, NOTE),
                 y=TOP + i * ROW + ROW // 2,
                 value=x(row.value),
                 low=LEFT if row.low is None else x(row.low),
@@ -103,6 +109,63 @@ def draw(threshold: Threshold, title: str, rows: Sequence[Row]) -> Drawing | Non
         logarithmic=logarithmic,
         description=f"{title}, required {require}. " + ". ".join(mark.tooltip for mark in marks) + ".",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """The training loss of one stage over its steps."""
+
+    title: str
+    description: str
+    """All of it in words, for those who do not see it."""
+    points: str
+    """Of an SVG polyline."""
+    steps: tuple[tuple[float, str], ...]
+    losses: tuple[tuple[float, str], ...]
+    """Ticks: x of a step, y of a loss, and its text."""
+
+
+def draw_loss(stage: str, logged: Sequence[Sequence[float | None]]) -> Curve | None:
+    """logged: (step, loss) in the order of training. None where fewer than two steps have a finite loss."""
+    found = [(step, loss) for step, loss in logged if step is not None and loss is not None and math.isfinite(loss)]
+    if len(found) < 2:
+        return None
+    every = math.ceil(len(found) / MAX_POINTS)
+    drawn = found[:-1:every] + found[-1:]
+    losses = [loss for _, loss in found]
+    first_step, last_step = found[0][0], found[-1][0]
+    ticks = _ticks(min(losses), max(losses), score=False)
+
+    def x(step: float) -> float:
+        share = (step - first_step) / max(last_step - first_step, TINY)
+        return round(CURVE_LEFT + (CURVE_RIGHT - CURVE_LEFT) * min(max(share, 0.0), 1.0), 1)
+
+    def y(loss: float) -> float:
+        return round(CURVE_BOTTOM - (CURVE_BOTTOM - CURVE_TOP) * (loss - ticks[0]) / (ticks[-1] - ticks[0]), 1)
+
+    lowest_step, lowest = min(found, key=lambda point: point[1])
+    thinned = f" Drawn: {len(drawn):,} of the {len(found):,} logged steps." if every > 1 else ""
+    return Curve(
+        title=f"Training loss of {stage}",
+        description=(
+            f"{numbers.number(losses[0], 'score')} at step {numbers.count(first_step)}, "
+            f"{numbers.number(losses[-1], 'score')} at step {numbers.count(last_step)}; "
+            f"lowest {numbers.number(lowest, 'score')} at step {numbers.count(lowest_step)}.{thinned}"
+        ),
+        points=" ".join(f"{x(step)},{y(loss)}" for step, loss in drawn),
+        steps=tuple((x(step), numbers.count(step)) for step in _whole_ticks(first_step, last_step)),
+        losses=tuple((y(tick), _tick_text(tick, "score")) for tick in ticks),
+    )
+
+
+def _whole_ticks(first: float, last: float) -> list[float]:
+    """The round whole numbers within first..last, at most 7."""
+    ticks = [tick for tick in _ticks(first, last, score=False) if float(tick).is_integer() and first <= tick <= last]
+    return ticks or [first, last]
+
+
+def _cut(words: str, most: int) -> str:
+    return words if len(words) <= most else f"{words[: most - 1]}…"
 
 
 def _ticks(low: float, high: float, *, score: bool) -> list[float]:

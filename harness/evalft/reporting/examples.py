@@ -74,10 +74,17 @@ def read_examples(folder: RunFolder, summary: Mapping[str, Any]) -> Examples:
     metric = _row_metric(files, summary["task"]["metrics"])
     missed = _missed(files, metric)
     chosen, note = choose(total, missed, only_missed=shown == "failures")
-    scores = [_chosen_lines(file, chosen) for file in files]
+    return Examples(tuple(rows_at(folder, entries, chosen, metric)), note, metric)
+
+
+def rows_at(
+    folder: RunFolder, entries: Sequence[Mapping[str, Any]], chosen: frozenset[int], metric: str
+) -> list[ShownRow]:
+    """The rows at these positions, in order, each with what these candidates answered; right or wrong by `metric`."""
+    scores = [_chosen_lines(folder.scores_file(entry["name"]), chosen) for entry in entries]
     outcomes = [_chosen_lines(folder.predictions_file(entry["name"]), chosen) for entry in entries]
     rows = []
-    for line in lines(test):
+    for line in lines(folder.file("test")):
         if line["index"] in chosen:
             i = line["index"]
             answers = tuple(
@@ -85,7 +92,7 @@ def read_examples(folder: RunFolder, summary: Mapping[str, Any]) -> Examples:
                 for entry, outcome, score in zip(entries, outcomes, scores, strict=True)
             )
             rows.append(_row(line, answers))
-    return Examples(tuple(sorted(rows, key=lambda row: row.number)), note, metric)
+    return sorted(rows, key=lambda row: row.number)
 
 
 def choose(total: int, missed: Sequence[int], *, only_missed: bool, most: int = MAX_ROWS) -> tuple[frozenset[int], str]:

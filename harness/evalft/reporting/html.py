@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evalft.reporting import drawing, text, view
+from evalft.reporting import candidates, drawing, text, view
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -33,7 +33,7 @@ def render(run: Path) -> str:
         script=script,
         policy=policy,
         symbols=view.SYMBOLS,
-        stand_in=view.STAND_IN,
+        stand_in=candidates.STAND_IN,
         axis=drawing,
     )
 

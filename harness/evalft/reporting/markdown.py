@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evalft.reporting import text, view
+from evalft.reporting import candidates, text, view
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -26,7 +26,7 @@ def render(run: Path) -> str:
     return _template().render(
         view=found,
         symbols=view.SYMBOLS,
-        stand_in=view.STAND_IN,
+        stand_in=candidates.STAND_IN,
         missed=missed[:MAX_EXAMPLES],
         missed_total=len(missed),
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evalft.reporting import text, view
+from evalft.reporting.candidates import tagged
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,20 +37,31 @@ def show(run: Path, console: Console) -> None:
     found = view.read(run)
     for line in found.banner:
         console.print(plain(line, "bold yellow"))
+    if found.waiting:
+        console.print(plain(found.waiting.sentence, "bold yellow"))
+        for command in found.waiting.commands:  # whole, to be copied: the terminal wraps it
+            console.print(plain(command), soft_wrap=True)
     console.print(plain(f"Verdict: {(found.verdict.action or 'none').replace('_', ' ')}", "bold"))
-    stand_in = f" ({view.STAND_IN})" if found.verdict.stand_in else ""
-    console.print(plain(found.verdict.sentence + stand_in))
+    tags = f" ({', '.join(found.verdict.tags)})" if found.verdict.tags else ""
+    console.print(plain(found.verdict.sentence + tags))
     for reason in found.verdict.reasons:
         item(reason)
     if found.verdict.flips_if:
         console.print("What would change it:")
         for line in found.verdict.flips_if:
             item(line)
-    for candidate in found.candidates:
-        marks = [candidate.role] * (candidate.role != "candidate") + [view.STAND_IN] * candidate.stand_in
-        name = candidate.name + (f" ({', '.join(marks)})" if marks else "")
+    if found.story or found.diffs:
         console.print()
-        console.print(Text.assemble(plain(name, "bold"), "  ", status(candidate.status)))
+        console.print(plain("Before and after", "bold"))
+        for name, sentence in (*found.story, *(("Change", diff.sentence) for diff in found.diffs)):
+            item(f"{name}: {sentence}")
+    elif found.expansion and found.expansion.sentence:
+        console.print()
+        console.print(plain(f"Training data: {found.expansion.sentence}"))
+    for candidate in found.candidates:
+        title = plain(tagged(candidate.name, candidate.tags), "bold")
+        console.print()
+        console.print(Text.assemble(title, "  ", status(candidate.status)))
         table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
         table.add_column("", min_width=26, overflow="fold")
         table.add_column("value", min_width=12, justify="right", no_wrap=True)

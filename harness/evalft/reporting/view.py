@@ -16,14 +16,15 @@ from typing import Any
 from evalft import numbers
 from evalft.config import Threshold, parse_threshold
 from evalft.errors import UserError
-from evalft.reporting.candidates import Candidate, estimate_of, shown
+from evalft.reporting.candidates import STAND_IN, Candidate, base_name, estimate_of, shown, tagged, tags
+from evalft.reporting.changes import ChangedRows, Diff, changed_rows, diffs
 from evalft.reporting.drawing import Drawing, Row, draw
 from evalft.reporting.examples import Examples, read_examples
+from evalft.reporting.training import Expansion, Stages, Waiting, expansion, stages, trained, waiting
 from evalft.store import RunFolder
 
 SCHEMA = "evalft.summary/1"
 
-STAND_IN = "stand-in for a closed API"
 SHOWN_ELSEWHERE = frozenset({"stages", "choices", "settled"})
 """Of manifest.json: the state of stages (the banner says what is missing) and what was settled per candidate."""
 SYMBOLS = {"pass": "✓", "fail": "✗", "undecided": "?"}
@@ -35,7 +36,8 @@ class Verdict:
     action: str | None
     sentence: str
     candidate: str | None
-    stand_in: bool
+    tags: tuple[str, ...]
+    """Of that candidate."""
     reasons: tuple[str, ...]
     flips_if: tuple[str, ...]
     steps: tuple[str, ...]
@@ -51,7 +53,14 @@ class View:
     version: str
     banner: tuple[str, ...]
     """What is missing of a run that was cut short; empty for a whole one."""
+    waiting: Waiting | None
     verdict: Verdict
+    story: tuple[tuple[str, str], ...]
+    """What training changed, a sentence each: the verdict before, the rows made, the stages, the verdict after."""
+    diffs: tuple[Diff, ...]
+    stages: Stages | None
+    expansion: Expansion | None
+    changed: ChangedRows | None
     columns: tuple[tuple[str, str], ...]
     """Name and requirement of each metric of the overview."""
     cost_require: str
@@ -78,25 +87,34 @@ def read(run: Path) -> View:
     entries: list[dict[str, Any]] = summary["candidates"]
     thresholds = _thresholds(summary)
     columns = _columns(summary, thresholds)
-    confidence = summary.get("confidence") or _first_confidence(entries)
-    candidates = tuple(shown(i, entry, columns, thresholds) for i, entry in enumerate(entries, 1))
+    confidence = numbers.confidence(summary.get("confidence") or _first_confidence(entries))
+    base = base_name(summary)
+    tags_of = {entry["name"]: tags(entry, base) for entry in entries}
+    candidates = tuple(shown(i, entry, base, columns, thresholds) for i, entry in enumerate(entries, 1))
+    found_stages, found_expansion = stages(summary), expansion(summary, tags_of)
     task = summary["task"]
     return View(
         title=task["name"],
         task_type=task["type"],
         task_facts=_task_facts(task),
-        confidence=numbers.confidence(confidence),
+        confidence=confidence,
         created=_when(summary.get("created")),
         version=str(summary.get("evalft") or ""),
         banner=_banner(summary),
-        verdict=_verdict(summary),
+        waiting=waiting(summary, manifest),
+        verdict=_verdict(summary, tags_of),
+        story=_story(summary, tags_of, found_stages, found_expansion),
+        diffs=diffs(summary, tags_of, confidence),
+        stages=found_stages,
+        expansion=found_expansion,
+        changed=changed_rows(folder, summary),
         columns=tuple((m, numbers.requirement(thresholds[m]) if m in thresholds else "") for m in columns),
         cost_require=numbers.requirement(thresholds["cost_per_query"]) if "cost_per_query" in thresholds else "",
         latency_require=", ".join(
             f"{m[8:]} {numbers.requirement(t)}" for m, t in thresholds.items() if m.startswith("latency_")
         ),
         candidates=candidates,
-        drawings=_drawings(entries, thresholds),
+        drawings=_drawings(entries, thresholds, tags_of),
         break_even=tuple(_facts(summary.get("break_even") or {})),
         spent=_spent(summary["spent"]),
         warnings=tuple(summary.get("warnings") or ()),
@@ -115,11 +133,21 @@ def read(run: Path) -> View:
 # ---------------------------------------------------------------- verdict
 
 
-def verdict_sentence(action: str | None, candidate: str | None, rows_needed: int | None, has_thresholds: bool) -> str:
+def verdict_sentence(
+    action: str | None,
+    candidate: str | None,
+    rows_needed: int | None,
+    has_thresholds: bool,
+    after_training: bool = False,
+) -> str:
     """The verdict in one sentence; the reasons carry the numbers."""
     whom = candidate or "a candidate"
     if action == "ship":
         return f"Ship {whom}: it meets every threshold, and no candidate that does is cheaper."
+    if action == "tune" and after_training:
+        return f"Fine-tune {whom} again: after training, too, no candidate is shown to meet every threshold."
+    if action == "stop" and after_training:
+        return "Stop: after training, too, no candidate is shown to meet every threshold."
     if action == "tune":
         return f"Fine-tune {whom}: no candidate is shown to meet every threshold, and training is worth trying."
     if action == "more_test_data":
@@ -134,24 +162,63 @@ def verdict_sentence(action: str | None, candidate: str | None, rows_needed: int
     return "No verdict: no thresholds are set, so there is nothing to decide."
 
 
-def _verdict(summary: Mapping[str, Any]) -> Verdict:
+def _verdict(summary: Mapping[str, Any], tags_of: Mapping[str, tuple[str, ...]]) -> Verdict:
     verdict = summary["verdict"] or {}
     candidate = verdict.get("candidate")
     action = verdict.get("action")
     reasons = tuple(verdict.get("reasons", ()))
-    has_thresholds = bool(summary.get("thresholds")) or any(entry["thresholds"] for entry in summary["candidates"])
-    if not action and not has_thresholds:
+    if not action and not _has_thresholds(summary):
         first = (summary["task"]["metrics"] or ["accuracy"])[0]
         reasons = (f"Set a threshold to get one, for example --threshold '{first} >= 0.9'.",)
     return Verdict(
         action=action,
-        sentence=verdict_sentence(action, candidate, verdict.get("rows_needed"), has_thresholds),
+        sentence=_sentence(summary, verdict, {}, after_training=trained(summary)),
         candidate=candidate,
-        stand_in=any(entry["name"] == candidate and entry.get("stand_in") for entry in summary["candidates"]),
+        tags=tags_of.get(candidate, ()) if candidate else (),
         reasons=reasons,
         flips_if=tuple(verdict.get("flips_if", ())),
         steps=tuple(summary.get("steps") or ()),
     )
+
+
+def _sentence(
+    summary: Mapping[str, Any],
+    verdict: Mapping[str, Any],
+    tags_of: Mapping[str, tuple[str, ...]],
+    *,
+    after_training: bool,
+) -> str:
+    candidate = verdict.get("candidate")
+    return verdict_sentence(
+        verdict.get("action"),
+        tagged(candidate, tags_of.get(candidate, ())) if candidate else None,
+        verdict.get("rows_needed"),
+        _has_thresholds(summary),
+        after_training,
+    )
+
+
+def _has_thresholds(summary: Mapping[str, Any]) -> bool:
+    return bool(summary.get("thresholds")) or any(entry["thresholds"] for entry in summary["candidates"])
+
+
+def _story(
+    summary: Mapping[str, Any],
+    tags_of: Mapping[str, tuple[str, ...]],
+    stages: Stages | None,
+    expansion: Expansion | None,
+) -> tuple[tuple[str, str], ...]:
+    """Empty where nothing was trained: then there is no before and after."""
+    if not trained(summary):
+        return ()
+    before, after = summary.get("verdict_before"), summary["verdict"] or {}
+    sentences = {
+        "Verdict before": _sentence(summary, before, tags_of, after_training=False) if before else "",
+        "Training data": expansion.sentence if expansion else "",
+        "Stages": stages.sentence if stages else "",
+        "Verdict after": _sentence(summary, after, tags_of, after_training=True),
+    }
+    return tuple((name, sentence) for name, sentence in sentences.items() if sentence)
 
 
 def _banner(summary: Mapping[str, Any]) -> tuple[str, ...]:
@@ -205,7 +272,11 @@ def _first_confidence(entries: Sequence[Mapping[str, Any]]) -> float:
     return next((float(m["confidence"]) for entry in entries for m in entry["metrics"].values()), 0.95)
 
 
-def _drawings(entries: Sequence[Mapping[str, Any]], thresholds: Mapping[str, Threshold]) -> tuple[Drawing, ...]:
+def _drawings(
+    entries: Sequence[Mapping[str, Any]],
+    thresholds: Mapping[str, Threshold],
+    tags_of: Mapping[str, tuple[str, ...]],
+) -> tuple[Drawing, ...]:
     drawings = []
     for metric, threshold in thresholds.items():
         rows = []
@@ -220,7 +291,7 @@ def _drawings(entries: Sequence[Mapping[str, Any]], thresholds: Mapping[str, Thr
                         low=estimate["low"],
                         high=estimate["high"],
                         status=status,
-                        stand_in=bool(entry.get("stand_in")),
+                        note=", ".join(tags_of[entry["name"]]),
                     )
                 )
         title = metric if numbers.unit_of(metric) == "score" else metric.replace("_", " ")
@@ -241,12 +312,19 @@ def _task_facts(task: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _spent(spent: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    return (
+    rows = [
         ("new money", numbers.usd(spent["usd"])),
         ("API requests", f"{spent['api_requests']:,}"),
         ("answers from the cache", f"{spent['cached_requests']:,}"),
         ("GPU hours", numbers.count(spent["gpu_hours"])),
-    )
+    ]
+    if spent.get("training_usd") is not None:
+        rows.append(("training", numbers.usd(spent["training_usd"])))
+    if spent.get("training_hours") is not None:
+        rows.append(("training hours", numbers.count(spent["training_hours"])))
+    if spent.get("machine"):
+        rows.append(("machine", str(spent["machine"])))
+    return tuple(rows)
 
 
 def _sent_to(summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> tuple[str, ...]:
@@ -266,7 +344,20 @@ def _sent_to(summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> tuple[s
             f"{entry['name']}: {rows:,} rows were sent to {provider}{f' ({url})' if url else ''}, model {model}"
             + (f" — a {STAND_IN}" if entry.get("stand_in") else "")
         )
-    return tuple(lines)
+    return tuple([*lines, *_sent_to_teacher(summary)])
+
+
+def _sent_to_teacher(summary: Mapping[str, Any]) -> list[str]:
+    """What left this machine to make training rows: nothing where the teacher ran here."""
+    expansion = summary.get("expansion") or {}
+    teacher, asked = str(expansion.get("teacher") or ""), expansion.get("asked")
+    models = {entry["name"]: str(entry["model"]) for entry in summary["candidates"]}
+    model = models.get(teacher, teacher)
+    if not teacher or not asked or model.startswith(("hf:", "fake:")):
+        return []
+    checked = (expansion.get("teacher_agrees") or {}).get("rows")
+    and_train = f", and {checked:,} train rows to see how well it answers them" if checked else ""
+    return [f"{teacher}, as the teacher: {asked:,} inputs made of train rows were sent to it{and_train}"]
 
 
 def _when(created: object) -> str:

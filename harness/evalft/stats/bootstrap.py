@@ -9,6 +9,7 @@ multinomial draw over K counts and 10,000 rows cost no more than their cells. Wh
   (Wolter 2007, "Introduction to Variance Estimation", ch. 4); under 8 there is no interval.
 - where nearly all rows score the maximum (or the minimum) a bootstrap cannot see the rare rows that it has not met:
   there the exact interval of the share of such rows bounds the end (design: fewer than 10 rows).
+- `student` (paired differences): where few rows carry the spread, ends are as far out as Student's t puts them.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ def weighted(
     bounds: tuple[float, float] | None = None,
     groups: ArrayLike | None = None,
     jackknife: ArrayLike | None = None,
+    student: bool = False,
     seed: int = 0,
 ) -> Interval:
     """The interval of `statistic` over rows of which row i lies in cell `cells[i]` (n,); K = max(cells) + 1.
@@ -54,7 +56,7 @@ def weighted(
     bounds: smallest and largest possible value of the metric; ends stay inside.
     row_scores (n,): each row's own score on the scale of `bounds`; asks for the exact ends where few rows differ from
     the maximum or the minimum. jackknife (n,): the metric without row i, where there is a closed form (ungrouped rows);
-    else it is evaluated once per cell.
+    else it is evaluated once per cell. student: see `_student`.
     """
     cells = np.asarray(cells, dtype=np.int64)
     n = cells.size
@@ -85,6 +87,8 @@ def weighted(
         found = _bootstrap(value, n, _evaluate(statistic, _resamples(counts, n, units, seed)), left_out, times)
     if found.ends is unbounded:
         return found
+    if student and found.method != "jackknife_t":
+        found = _student(found, left_out, times)
     ends = found.ends
     if row_scores is not None:
         if bounds is None:
@@ -292,6 +296,31 @@ def _jackknife_t(value: float, n: int, left_out: Floats) -> Interval:
         return value - half, value + half
 
     return Interval(value, n, "jackknife_t", ends)
+
+
+def _student(found: Interval, left_out: Floats, times: Floats) -> Interval:
+    """`found` with its ends further from the value, by Student's t over the normal quantile.
+
+    Where few rows (or groups) carry the spread of a metric, its standard error is no better known than from so few. They
+    count as in Satterthwaite (1946), "An approximate distribution of estimates of variance components", Biometrics
+    Bulletin 2: (sum of d^2)^2 / (sum of d^4) of what leaving each row out changes; m rows of equal weight among rows
+    without any count as m.
+    """
+    if np.isnan(left_out).any():
+        return replace(found, ends=unbounded, reason="hangs on one row: not defined without it")
+    distance = np.average(left_out, weights=times) - left_out
+    fourth = float(np.sum(times * distance**4))
+    degrees = max(1.0, float(np.sum(times * distance**2)) ** 2 / fourth - 1) if fourth > 0 else math.inf
+    value, normal_ends = found.value or 0.0, found.ends
+
+    def ends(alpha: float) -> tuple[float, float]:
+        from scipy.special import ndtri, stdtrit
+
+        factor = max(1.0, float(stdtrit(degrees, alpha) / ndtri(alpha)))
+        low, high = normal_ends(alpha)
+        return value - factor * (value - low), value + factor * (high - value)
+
+    return replace(found, ends=ends)
 
 
 def _widen_where_few_differ(

@@ -6,19 +6,25 @@
   whether the interval holds 0 is left to the exact test: they never disagree.
 - any other row score, and rows in groups: bootstrap of the mean difference. Fewer than 10 rows that differ are too few
   for a bootstrap; there the interval of the signs (rows better against rows worse) bounds it.
+- a metric of all rows together (macro F1, AUC): bootstrap of its difference on the same resampled rows, widened to
+  Student's t where few rows carry it.
 """
 
 from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalft.stats.bootstrap import FEW_ROWS, mean
+from evalft.stats.bootstrap import FEW_ROWS, Floats, Statistic, mean, weighted
 from evalft.stats.interval import Ends, Interval, unbounded
 
+BLOCKS = 500
+"""Blocks of rows left out in turn, where leaving out each row would cost more than the bootstrap itself."""
 JUST_OVER_0 = sys.float_info.min
 """Where the exact test shows a difference that method 10 does not: more than 0, by no stated amount."""
 
@@ -41,11 +47,72 @@ def paired_difference(before: ArrayLike, after: ArrayLike, groups: ArrayLike | N
     return Interval(found.value, n, found.method, _widened(found.ends, _newcombe(0, better, worse, n), scale))
 
 
+def paired_statistic(
+    before: tuple[Statistic, ArrayLike],
+    after: tuple[Statistic, ArrayLike],
+    groups: ArrayLike | None = None,
+    seed: int = 0,
+) -> Interval:
+    """The difference of a metric of all rows together, after minus before, with its interval.
+
+    Each side is (statistic, cells): the metric of weights (R, K) over that candidate's cells, and the cell of each row
+    (n,), as for `bootstrap.weighted`. A resample draws rows, each with both of its cells. Swapped sides give the
+    negative: what is drawn depends on the order of the rows alone.
+    """
+    (old_statistic, old_cells), (new_statistic, new_cells) = before, after
+    old_cells, new_cells = np.asarray(old_cells, dtype=np.int64), np.asarray(new_cells, dtype=np.int64)
+    if old_cells.shape != new_cells.shape:
+        raise ValueError(f"paired rows: {old_cells.size} before, {new_cells.size} after")
+    n = old_cells.size
+    if n == 0:
+        return Interval(None, 0, "bca", reason="no rows")
+    cells, first = _joint(old_cells, new_cells)
+    old, new = _cells_of(old_cells, first), _cells_of(new_cells, first)
+
+    def difference(weights: Floats) -> Floats:
+        return new_statistic(weights @ new) - old_statistic(weights @ old)
+
+    jackknife = _without_blocks(difference, cells, seed) if groups is None and first.size > 2 * BLOCKS else None
+    found = weighted(difference, cells, groups=groups, jackknife=jackknife, student=True, seed=seed)
+    if found.value is None or found.ends(0.49) != (found.value, found.value):
+        return found
+    # Every resample gives the same: rows that would not have not been met, so their share bounds the ends.
+    units = n if groups is None else np.unique(np.asarray(groups)).size
+    signs = _newcombe(0, units if found.value > 0 else 0, units if found.value < 0 else 0, units)
+    return replace(found, ends=_widened(found.ends, signs, abs(found.value) or 1.0))
+
+
 def mcnemar_exact(fixed: int, broken: int) -> float:
     """The two-sided p-value of `fixed` against `broken` rows under equal chances (McNemar 1947, exact form)."""
     from scipy.stats import binomtest
 
     return float(binomtest(fixed, fixed + broken, 0.5).pvalue) if fixed + broken else 1.0
+
+
+def _joint(old: NDArray[np.int_], new: NDArray[np.int_]) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
+    """(n,) the number of each row's pair of cells, in order of appearance, and (J,) the row where each first stands."""
+    pairs = old * (new.max() + 1) + new
+    _, first, cells = np.unique(pairs, return_index=True, return_inverse=True)
+    place = np.empty_like(first)
+    place[np.argsort(first)] = np.arange(first.size)
+    return place[cells.reshape(-1)], np.sort(first)
+
+
+def _cells_of(side: NDArray[np.int_], first: NDArray[np.int_]) -> Any:
+    """Which of its K cells one side has in each pair of cells: sparse (J, K)."""
+    from scipy.sparse import csr_array
+
+    ones = np.ones(first.size)
+    return csr_array((ones, (np.arange(first.size), side[first])), shape=(first.size, int(side.max()) + 1))
+
+
+def _without_blocks(statistic: Statistic, cells: NDArray[np.int_], seed: int) -> Floats:
+    """The metric without each of BLOCKS random blocks of rows: skewness and spread as from leaving out single rows."""
+    from scipy.sparse import csr_array
+
+    block = np.random.default_rng(seed).permutation(cells.size) % BLOCKS
+    rows = csr_array((np.ones(cells.size), (block, cells)), shape=(BLOCKS, int(cells.max()) + 1)).toarray()
+    return statistic(rows.sum(axis=0) - rows)
 
 
 def _right_or_wrong(scores: NDArray[np.float64]) -> bool:

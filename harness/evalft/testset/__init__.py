@@ -1,6 +1,6 @@
 """Files of every accepted format -> a TestSet, with all that was assumed and every fault at once.
 
-    load(task)                the examples of task.test, task.dev and task.train
+    load(task)                the examples of task.test, task.dev and task.train; `split` cuts a lone test file
     infer(path)               type, columns and labels of a file that comes without a config
     split(task, share)        a lone test file cut in two, as raw rows
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from evalft.config import TaskConfig
@@ -51,8 +51,9 @@ class TestSet:
     """Train rows that there are, held-out ones not counted, or that splitting a lone test file would make."""
 
 
-def load(task: TaskConfig, *, limit: int | None = None, seed: int = 0) -> TestSet:
-    """Read task.test, task.dev and task.train. `limit` takes a seeded sample of the test rows, in file order.
+def load(task: TaskConfig, *, limit: int | None = None, split: float | None = None, seed: int = 0) -> TestSet:
+    """Read task.test, task.dev and task.train. `limit` takes a seeded sample of the test rows, in file order. `split`
+    cuts a test file without train rows in two: about this share of its rows stays test, the others are train.
 
     Raises UserError with every bad row of every file as `file:line: reason`."""
     if limit is not None and limit < 1:
@@ -63,6 +64,9 @@ def load(task: TaskConfig, *, limit: int | None = None, seed: int = 0) -> TestSe
     built = {role: examples.build(role, tables[role], resolved, written) for role in tables}
     resolved, found = _with_labels(resolved, built)
     _raise_faults(resolved, built, labels_given=task.labels is not None)
+    if split is not None and "train" not in built:
+        built, cut = _cut(built, task, split, seed)
+        said.append(cut)
     shares = _shares(built, seed)
     said += [*inferred, *found, *(line for role in built.values() for line in role.assumed), *shares.assumed]
     warnings = [warning for role in built.values() for warning in role.warnings]
@@ -92,6 +96,26 @@ def load(task: TaskConfig, *, limit: int | None = None, seed: int = 0) -> TestSe
     )
 
 
+def _cut(built: Mapping[str, Built], task: TaskConfig, share: float, seed: int) -> tuple[dict[str, Built], str]:
+    """(the roles with train rows taken out of test, what was done)."""
+    rows = built["test"].examples
+    test, train = splits.cut(rows, splits.units(rows), share, seed)
+    if not test:
+        raise UserError(_one_unit(task))
+    by = "input" if rows[0].group is None else "group"
+    said = (
+        f"split: {len(test):,} of the {len(rows):,} rows of {task.test} stay test, {len(train):,} became train rows "
+        f"(by a hash of the {by}; no train row is scored)"
+    )
+    return {**built, "test": replace(built["test"], examples=test), "train": Built(examples=train)}, said
+
+
+def _one_unit(task: TaskConfig) -> str:
+    return (
+        f"{task.test}: cannot be split, since all rows have {f'one {task.group!r}' if task.group else 'the same input'}"
+    )
+
+
 def infer(
     path: str | Path, *, input: str | None = None, target: str | None = None, type: TaskType | None = None
 ) -> tuple[TaskConfig, tuple[str, ...]]:
@@ -111,8 +135,7 @@ def split(
     rows = load(task.model_copy(update={"train": None, "dev": None}), seed=seed).test
     test, train = splits.cut(rows, splits.units(rows), share, seed)
     if not test:
-        what = f"one {task.group!r}" if task.group else "the same input"
-        raise UserError(f"{task.test}: cannot be split, since all rows have {what}")
+        raise UserError(_one_unit(task))
     return [example.row for example in test], [example.row for example in train]
 
 

@@ -1,0 +1,172 @@
+"""Jobs -> answers on disk: candidates made ready, then asked one after another, under one cap, with one way to stop.
+
+The test set is one job per candidate; a training run has more: the teacher's rows, each stage on dev, samples for pairs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from evalft import cache, candidates, scoring
+from evalft.cache import Cache
+from evalft.candidates.api import ApiCandidate
+from evalft.config import CandidateConfig, Config, TaskConfig
+from evalft.errors import BudgetReached, EvalftError
+from evalft.execution import Asking
+from evalft.prices import HourPrice, TokenPrice
+from evalft.progress import Progress
+from evalft.prompts import Request
+from evalft.records import Example, Outcome
+from evalft.spending import Ledger
+from evalft.store import RunFolder
+
+
+class Unfinished(EvalftError):
+    """Asking ended early: `why` is budget or interrupted. What was answered is on disk, and the same command goes on."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+@dataclass(frozen=True)
+class Job:
+    """One candidate, what it is asked, and where its answers go."""
+
+    candidate: CandidateConfig
+    requests: Sequence[Request]
+    rows: Sequence[Example] | None
+    """What `requests` are of, by index: their targets give the running score. None: there is nothing to score yet."""
+    price: TokenPrice | HourPrice | None
+    max_tokens: int
+    folder: RunFolder
+    """Its predictions/ takes the answers: the run folder, or a part of it."""
+    task: TaskConfig
+    """How answers are read: the run's, or one of generation where a teacher writes inputs."""
+    title: str = ""
+    """What the progress line is called; the candidate's name where it is left out."""
+    dev: Sequence[tuple[Request, Collection[str]]] = ()
+
+
+def ask(jobs: Sequence[Job], config: Config, folder: RunFolder, *, fresh: bool, progress: Progress) -> None:
+    """Ask each job for what its file does not hold yet; `folder` is the run's, with its ledger and manifest. `fresh`:
+    nothing from the cache. Raises Unfinished, and CannotStart before any row of any job is sent."""
+    asyncio.run(_ask(jobs, config, folder, fresh, progress))
+
+
+async def _ask(jobs: Sequence[Job], config: Config, folder: RunFolder, fresh: bool, progress: Progress) -> None:
+    ledger = Ledger(folder.file("spending"), config.limits.max_cost_usd)
+    progress.watch_money(lambda: (ledger.settled_usd, ledger.left_usd))
+    stop = asyncio.Event()
+    opener = None if fresh else partial(Cache, cache.folder())
+    try:
+        with _stopping_on_interrupt(stop, progress), progress:
+            askings = [(job, _asking(job, config, ledger, opener, progress, stop)) for job in jobs]
+            try:
+                for job, asking in askings:
+                    await _open(job, asking, folder)
+            except BaseException:  # raised again: whatever ends it, what was opened is closed
+                for _, asking in askings:
+                    await asking.close()
+                raise
+            for job, asking in askings:
+                await asking.finish()
+                progress.finished(job.title or job.candidate.name)
+                if asking.stopped_because:
+                    folder.log(f"{asking.candidate.name} stopped: {asking.stopped_because}")
+                    progress.say([f"{asking.candidate.name} stopped: {asking.stopped_because}"])
+    except BudgetReached as reached:
+        progress.say([str(reached)])
+        raise Unfinished("budget") from None
+    except ExceptionGroup as group:
+        raise _first_of(group) from None
+    finally:
+        ledger.close()
+    if stop.is_set():
+        raise Unfinished("interrupted")
+
+
+def _asking(
+    job: Job,
+    config: Config,
+    ledger: Ledger,
+    opener: Callable[[dict[str, object]], Cache] | None,
+    progress: Progress,
+    stop: asyncio.Event,
+) -> Asking:
+    scorer, rows = scoring.row_scorer(job.task), job.rows
+
+    def row_score(outcome: Outcome) -> float:
+        return float(scorer(rows[outcome.index], outcome)) if rows else 0.0
+
+    return Asking(
+        candidates.build(
+            job.candidate,
+            config.model_copy(update={"task": job.task}),
+            price=job.price,
+            max_tokens=job.max_tokens,
+            dev=job.dev,
+        ),
+        job.requests,
+        folder=job.folder,
+        ledger=ledger,
+        limits=config.limits,
+        cache=opener,
+        notify=progress.candidate(
+            job.title or job.candidate.name,
+            len(job.requests),
+            scoring.primary(job.task) if rows else "",
+            row_score,
+        ),
+        stop=stop,
+    )
+
+
+async def _open(job: Job, asking: Asking, folder: RunFolder) -> None:
+    """What the candidate settled on is kept per name: the same candidate is asked alike in every job of the run."""
+    name = asking.candidate.name
+    settled: dict[str, Any] = dict(folder.manifest().get("settled", {}))
+    await asking.open(settled.get(name))
+    if asking.choices:
+        for choice in asking.choices:
+            folder.log(f"{job.title or name}: {choice}")
+        if isinstance(asking.candidate, ApiCandidate):
+            settled[name] = asking.candidate.settled()
+            folder.update_manifest(settled=settled)
+        if job.folder.path == folder.path:
+            choices = folder.manifest().get("choices", {}) | {name: asking.choices}
+            device = asking.candidate.identity().get("device")
+            runs_on = folder.manifest().get("runs_on", {}) | ({name: device} if device else {})
+            folder.update_manifest(choices=choices, runs_on=runs_on)
+
+
+@contextmanager
+def _stopping_on_interrupt(stop: asyncio.Event, progress: Progress) -> Iterator[None]:
+    """First Ctrl-C: what is in flight is waited for and kept. Second: the ordinary KeyboardInterrupt."""
+    loop = asyncio.get_running_loop()
+
+    def interrupt() -> None:
+        stop.set()
+        progress.say(["stopping: what is under way is waited for and kept (Ctrl-C again: stop at once)"])
+        loop.remove_signal_handler(signal.SIGINT)
+
+    with suppress(NotImplementedError, RuntimeError, ValueError):  # not on Windows, not outside the main thread
+        loop.add_signal_handler(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        with suppress(NotImplementedError, RuntimeError, ValueError):
+            loop.remove_signal_handler(signal.SIGINT)
+
+
+def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,389 @@
+"""Two scored candidates, of one run folder or of two -> what changed on the rows that both answered. Reads only.
+
+Rows are matched by content (the normal form of the input, and the target), since ids differ where a file was reordered
+or renamed. Row scores are those that the runs wrote; metrics of all rows together are computed again from the answers.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from evalft import config, numbers, scoring
+from evalft.comparison import Comparison, Measures, PairedEstimate, compare, groups_of
+from evalft.config import TaskConfig
+from evalft.errors import UserError
+from evalft.metrics.names import lower_is_better
+from evalft.records import Example, Outcome, Score
+from evalft.reporting import text
+from evalft.store import RunFolder, read_lines, read_outcome
+from evalft.testset.splits import normal_form
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Verdict = Literal["better", "worse", "undecided"]
+IDS_SHOWN = 5
+TESTS = {"mcnemar_exact": "McNemar", "bca": "BCa", "jackknife_t": "jackknife"}
+"""Short enough for a column; the others are as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    base: str
+    """RUN:CANDIDATE, as `new`."""
+    new: str
+    comparison: Comparison
+    """Of the matched rows, by the ids of `base`; only_before and only_after are the rows without a match."""
+    primary: str
+    verdict: Verdict
+    """By the primary metric's interval: undecided where it holds 0."""
+    confidence: float
+    cost_per_query_usd: tuple[float | None, float | None]
+    """As each run reports it, over all of its rows."""
+    notes: tuple[str, ...]
+    """What was chosen, left out or cannot be compared, a sentence each."""
+
+
+def diff(base: str, new: str, *, confidence: float | None = None) -> Diff:
+    """Compare two candidates, each named RUN or RUN:CANDIDATE, on the rows that both runs have.
+
+    confidence: two-sided; None is that of base's run. Raises UserError where a run cannot be read, the tasks are not
+    the same, or no row is shared.
+    """
+    old, other = _read(*parse(base)), _read(*parse(new))
+    _require_same_task(old, other)
+    notes = [*_incomplete(old), *_incomplete(other), *_unlike(old, other)]
+    if confidence is None:
+        confidence = float(old.summary.get("confidence") or 0.95)
+        notes.insert(0, f"the confidence is that of {old.folder.path}: {numbers.confidence(confidence)}")
+    pairs, only_old, only_other = _matched(old.examples, other.examples)
+    if not pairs:
+        raise UserError(
+            f"{old.name}, {other.name}: no scored row of one has the input and target of a row of the other; "
+            "compare runs of the same test set"
+        )
+    examples = [example for example, _ in pairs]
+    primary = scoring.primary(old.task)
+    found = compare(
+        [old.scores[one.id] for one in examples],
+        [replace(other.scores[twin.id], id=one.id) for one, twin in pairs],
+        primary=_row_metric(primary, old, other),
+        confidence=confidence,
+        groups=groups_of(examples),
+        measures=_measures(old, other, pairs, notes),
+    )
+    return Diff(
+        base=old.name,
+        new=other.name,
+        comparison=replace(found, only_before=only_old, only_after=only_other),
+        primary=primary,
+        verdict=_verdict(found.metrics.get(primary), lower_is_better(primary)),
+        confidence=confidence,
+        cost_per_query_usd=(_cost(old), _cost(other)),
+        notes=tuple(notes),
+    )
+
+
+def parse(name: str) -> tuple[RunFolder, str]:
+    """The run and the candidate that "RUN" or "RUN:CANDIDATE" names; colons may stand in both.
+
+    Without a candidate: the tuned one, else the only one, else the verdict's. Raises UserError where there is no such
+    run or candidate, or several to choose from.
+    """
+    folder, candidate = _folder(name)
+    summary = folder.read_json("summary")
+    entries: dict[str, Any] = {entry["name"]: entry for entry in summary["candidates"]}
+    if candidate is not None:
+        if candidate in entries:
+            return folder, candidate
+        near = get_close_matches(candidate, entries, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(entries)}"
+        raise UserError(f"{folder.path}: has no candidate {candidate!r}; {hint}")
+    tuned = [name for name, entry in entries.items() if entry["role"] == "tuned"]
+    chosen = (summary["verdict"] or {}).get("candidate")
+    for names in (tuned, list(entries), [chosen] if chosen in entries else []):
+        if len(names) == 1:
+            return folder, names[0]
+    raise UserError(
+        f"{folder.path}: has {len(entries)} candidates; name one of them as {folder.path}:CANDIDATE: {', '.join(entries)}"
+    )
+
+
+def as_data(diff: Diff) -> dict[str, Any]:
+    """For --json; what was not measured is null, with its reason."""
+    found = diff.comparison
+    return {
+        "base": diff.base,
+        "new": diff.new,
+        "verdict": diff.verdict,
+        "primary": diff.primary,
+        "confidence": diff.confidence,
+        "metrics": {name: asdict(estimate) for name, estimate in found.metrics.items()},
+        "row_metric": found.row_metric,
+        "matched": len(found.changes),
+        **{kind: found.count(kind) for kind in ("fixed", "broken", "same")},
+        "fixed_ids": list(found.ids("fixed")),
+        "broken_ids": list(found.ids("broken")),
+        "only_base": list(found.only_before),
+        "only_new": list(found.only_after),
+        "cost_per_query_usd": dict(zip(("base", "new"), diff.cost_per_query_usd, strict=True)),
+        "notes": list(diff.notes),
+    }
+
+
+def show(diff: Diff, console: Console) -> None:
+    """Prints, readable at 80 columns. Names and ids are others' text: no terminal escape and no markup of theirs acts."""
+    from rich.table import Table
+    from rich.text import Text
+
+    def plain(words: str, style: str = "") -> Text:
+        words = text.printable(words)
+        return Text(words.encode(console.encoding, "backslashreplace").decode(console.encoding), style=style)
+
+    found = diff.comparison
+    console.print(plain(f"base: {diff.base}"))
+    console.print(plain(f"new:  {diff.new}"))
+    console.print(plain(_sentence(diff), "bold"))
+    console.print()
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    table.add_column("metric", overflow="fold")
+    for heading in ("base", "new", "change", f"{numbers.confidence(diff.confidence)} interval", "p"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("test", no_wrap=True)
+    for name, estimate in found.metrics.items():
+        table.add_row(*(plain(cell) for cell in _cells(name, estimate)))
+    console.print(table)
+    console.print()
+    console.print(
+        plain(
+            f"{len(found.changes):,} rows by {found.row_metric}: {found.count('fixed'):,} fixed, "
+            f"{found.count('broken'):,} broken, {found.count('same'):,} the same"
+        )
+    )
+    for kind, ids in (("fixed", found.ids("fixed")), ("broken", found.ids("broken"))):
+        if ids:
+            console.print(plain(f"  {kind}: {_some(ids)}"))
+    for side, ids in (("base", found.only_before), ("new", found.only_after)):
+        if ids:
+            console.print(plain(f"{len(ids):,} rows only in {side}, left out: {_some(ids)}", "yellow"))
+    costs = [numbers.usd(cost) for cost in diff.cost_per_query_usd]
+    console.print(plain(f"cost per query, as each run reports it: {costs[0]} base, {costs[1]} new"))
+    for name, estimate in found.metrics.items():
+        if estimate.reason:
+            console.print(plain(f"{name}: {estimate.reason}"))
+    for note in diff.notes:
+        console.print(plain(f"Note: {note}"))
+
+
+# ---------------------------------------------------------------- words
+
+
+def _sentence(diff: Diff) -> str:
+    found = diff.comparison.metrics.get(diff.primary)
+    if found is None or found.delta is None:
+        return f"Undecided: {diff.primary} could not be compared."
+    what = f"{diff.primary} went from {numbers.number(found.before, 'score')} to {numbers.number(found.after, 'score')}"
+    if diff.verdict == "undecided":
+        return f"Undecided, no difference shown: {what}."
+    return f"{diff.verdict.capitalize()}: {what}."
+
+
+def _cells(name: str, found: PairedEstimate) -> tuple[str, ...]:
+    sign = "+" if (found.delta or 0) > 0 else ""
+    return (
+        name,
+        numbers.number(found.before, "score"),
+        numbers.number(found.after, "score"),
+        "" if found.delta is None else sign + numbers.number(found.delta, "score"),
+        numbers.interval(found.delta, found.low, found.high, "score"),
+        numbers.probability(found.p_value),
+        "" if found.p_value is None else TESTS.get(found.test, found.test),
+    )
+
+
+def _some(ids: Sequence[str]) -> str:
+    more = f" and {len(ids) - IDS_SHOWN:,} more" if len(ids) > IDS_SHOWN else ""
+    return ", ".join(ids[:IDS_SHOWN]) + more
+
+
+def _verdict(found: PairedEstimate | None, lower_is_better: bool) -> Verdict:
+    if found is not None and found.low is not None and found.low > 0:
+        return "worse" if lower_is_better else "better"
+    if found is not None and found.high is not None and found.high < 0:
+        return "better" if lower_is_better else "worse"
+    return "undecided"
+
+
+# ---------------------------------------------------------------- reading
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """One candidate of one run."""
+
+    folder: RunFolder
+    candidate: str
+    summary: Mapping[str, Any]
+    entry: Mapping[str, Any]
+    """The candidate's, in the summary."""
+    task: TaskConfig
+    examples: Sequence[Example]
+    """Those with a score, in the order of the test set."""
+    scores: Mapping[str, Score]
+    """By example id."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.folder.path}:{self.candidate}"
+
+
+def _folder(name: str) -> tuple[RunFolder, str | None]:
+    """The longest part of `name` before a colon (or all of it) that is a run folder, and what follows."""
+    colons = [i for i, character in enumerate(name) if character == ":"]
+    for end in (len(name), *reversed(colons)):
+        folder = RunFolder(Path(name[:end]))
+        if end and folder.exists():
+            return folder, name[end + 1 :] or None
+    raise UserError(
+        f"{name}: is neither RUN nor RUN:CANDIDATE with RUN a run folder (one with a manifest.json); "
+        "`evalft assess` makes one below reports/"
+    )
+
+
+def _read(folder: RunFolder, candidate: str) -> _Side:
+    summary = folder.read_json("summary")
+    path = folder.scores_file(candidate)
+    for file in (path, folder.file("test")):
+        if not file.is_file():
+            raise UserError(f"{file}: no such file; `evalft assess {folder.path}` writes it again")
+    scores = {line["id"]: Score(**line) for line in read_lines(path)}
+    return _Side(
+        folder=folder,
+        candidate=candidate,
+        summary=summary,
+        entry=next(entry for entry in summary["candidates"] if entry["name"] == candidate),
+        task=config.load(folder.file("config")).task,
+        examples=[example for example in folder.read_examples("test") if example.id in scores],
+        scores=scores,
+    )
+
+
+def _require_same_task(old: _Side, new: _Side) -> None:
+    """Scores of different metrics, labels or rules of scoring are not comparable."""
+    faults = []
+    for key in ("type", "positive", "metrics", "normalize", "labels"):
+        one, other = _comparable(old.task, key), _comparable(new.task, key)
+        if one != other:
+            faults.append(f"task.{key}: {one} in {old.folder.path}, {other} in {new.folder.path}")
+    if faults:
+        raise UserError(*(f"{fault}; assess both with the same" for fault in faults))
+
+
+def _comparable(task: TaskConfig, key: str) -> Any:
+    if key == "metrics":
+        return [{spec.name: spec.options} if spec.options else spec.name for spec in task.metrics or ()]
+    if key == "labels" and task.labels is not None:
+        return sorted(task.labels)
+    return getattr(task, key)
+
+
+def _row_metric(primary: str, *sides: _Side) -> str:
+    """The row score that tells fixed from broken: the primary metric's, else accuracy."""
+    for name in (primary, "accuracy"):
+        if all(name in score.values for side in sides for score in side.scores.values()):
+            return name
+    paths = ", ".join(dict.fromkeys(str(side.folder.path) for side in sides))
+    raise UserError(f"{paths}: rows have no score of {primary}; `evalft decide RUN` scores stored answers again")
+
+
+def _cost(side: _Side) -> float | None:
+    cost = side.entry["cost_per_query_usd"]["value"]
+    return None if cost is None else float(cost)
+
+
+def _incomplete(side: _Side) -> list[str]:
+    missing = int(side.summary["task"]["examples"]) - len(side.examples)
+    return [f"{side.name}: {missing:,} rows have no score yet and are left out"] if missing else []
+
+
+def _unlike(old: _Side, new: _Side) -> list[str]:
+    """Metrics that only one side has, and those whose probabilities come from different methods."""
+    notes = []
+    for one, other in ((old, new), (new, old)):
+        if alone := [name for name in one.entry["metrics"] if name not in other.entry["metrics"]]:
+            notes.append(f"only in {one.name}, so not compared: {', '.join(alone)}")
+    for name, found in old.entry["metrics"].items():
+        before, after = found.get("probs_method"), new.entry["metrics"].get(name, {}).get("probs_method")
+        if before != after and name in new.entry["metrics"]:
+            notes.append(f"{name}: probabilities are from {before} in base and from {after} in new")
+    return notes
+
+
+# ---------------------------------------------------------------- matching
+
+
+def _matched(
+    old: Sequence[Example], new: Sequence[Example]
+) -> tuple[list[tuple[Example, Example]], tuple[str, ...], tuple[str, ...]]:
+    """(pairs of rows with one content, in the order of `old`; the ids of `old` and of `new` without a partner).
+
+    Rows that repeat are paired with the twin of their own id where there is one, else in order.
+    """
+    twins: dict[Hashable, list[Example]] = defaultdict(list)
+    for example in new:
+        twins[_content(example)].append(example)
+    pairs, alone = [], []
+    for example in old:
+        found = twins[_content(example)]
+        if found:
+            twin = next((one for one in found if one.id == example.id), found[0])
+            found.remove(twin)
+            pairs.append((example, twin))
+        else:
+            alone.append(example.id)
+    paired = {twin.id for _, twin in pairs}
+    return pairs, tuple(alone), tuple(example.id for example in new if example.id not in paired)
+
+
+def _content(example: Example) -> Hashable:
+    target = example.target if isinstance(example.target, str) else tuple(sorted(example.target))
+    return normal_form(example), target
+
+
+# ---------------------------------------------------------------- metrics of all rows together
+
+
+def _measures(
+    old: _Side, new: _Side, pairs: Sequence[tuple[Example, Example]], notes: list[str]
+) -> tuple[Measures, Measures] | None:
+    """Both candidates' metrics on the matched rows; None, with a note, where their answers are not there."""
+    if old.task.type == "generation":
+        return None  # each of its metrics is a mean of row scores
+    extra = [name for name in old.entry["metrics"] if name in new.entry["metrics"]]
+    examples = [example for example, _ in pairs]
+    both = []
+    for side, ids in ((old, [one.id for one, _ in pairs]), (new, [twin.id for _, twin in pairs])):
+        renamed = dict(zip(ids, (example.id for example in examples), strict=True))
+        try:
+            outcomes = [replace(one, id=renamed[one.id]) for one in _outcomes(side) if one.id in renamed]
+            both.append(scoring.score(examples, outcomes, old.task, extra_metrics=extra).measures)
+        except ValueError as error:
+            notes.append(f"{side.name}: metrics that rows have no score of are not compared: {error}")
+            return None
+    return both[0], both[1]
+
+
+def _outcomes(side: _Side) -> list[Outcome]:
+    """The answers on disk, the last of each example and repeat; a torn last line is left alone and out."""
+    path = side.folder.predictions_file(side.candidate)
+    try:
+        with path.open(encoding="utf-8") as file:
+            read = [read_outcome(line) for line in file if line.endswith("\n")]
+    except FileNotFoundError:
+        return []
+    return list({(outcome.id, outcome.repeat): outcome for outcome in read}.values())

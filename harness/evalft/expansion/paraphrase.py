@@ -1,0 +1,149 @@
+"""The same input said a little differently, by rules that keep its meaning and therefore its target.
+
+Any language: the case of the first letter, the full stop or question mark at the end. English only (where the text looks
+like it): contractions and their long forms, "please" before a request. What all inputs share at their ends stays as it is.
+For generation tasks a change of words that the target holds too is left out: the target would have to change as well.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+from evalft.config import TaskConfig
+from evalft.expansion import words
+from evalft.expansion.drafts import Draft, Stream, exact_form
+from evalft.records import Example
+
+_CONTRACTIONS = {
+    "do not": "don't",
+    "does not": "doesn't",
+    "did not": "didn't",
+    "is not": "isn't",
+    "are not": "aren't",
+    "was not": "wasn't",
+    "were not": "weren't",
+    "cannot": "can't",
+    "could not": "couldn't",
+    "would not": "wouldn't",
+    "should not": "shouldn't",
+    "will not": "won't",
+    "have not": "haven't",
+    "has not": "hasn't",
+    "i am": "i'm",
+    "i have not": "i haven't",
+    "i will": "i'll",
+    "you are": "you're",
+    "we are": "we're",
+    "they are": "they're",
+    "what is": "what's",
+    "where is": "where's",
+    "that is": "that's",
+    "it is": "it's",
+}
+_LONG_FORMS = {short: long for long, short in _CONTRACTIONS.items() if not short.endswith("'s")}  # it's: is or has
+_ENGLISH = frozenset(
+    "a an and are at be by can did do does for from have how i if in is it me my not of on or please so that the their "
+    "there they this to was we what when where which who why will with would you your".split()
+)
+_REQUESTS = frozenset(
+    "add book call cancel change check explain find get give help list make open order play read remind send set show "
+    "start stop tell transfer turn update write".split()
+)
+_ENDS = ".?!。？！"
+
+
+def rows(rows: Sequence[Example], task: TaskConfig, *, seed: int) -> Stream:
+    """Drafts with the row's own target: every row's first rewording, then every row's second ...; finite, no two alike."""
+    whole = [words.pieces(str(row.input)) for row in rows]
+    head, tail = words.frame(whole)
+    english = looks_english([str(row.input) for row in rows])
+    said = () if english else ("paraphrases: the inputs do not look English, so only case and end marks are varied",)
+    return Stream(_drafts(rows, whole, head, tail, task, english, seed), said)
+
+
+def looks_english(texts: Sequence[str]) -> bool:
+    """Whether a sixth of the words are common English function words."""
+    found = [word for text in texts[:1000] for word in words.compared(text)]
+    return bool(found) and 6 * sum(word in _ENGLISH for word in found) >= len(found)
+
+
+def _drafts(
+    rows: Sequence[Example],
+    whole: Sequence[tuple[str, ...]],
+    head: int,
+    tail: int,
+    task: TaskConfig,
+    english: bool,
+    seed: int,
+) -> Iterator[Draft]:
+    order = random.Random(seed).sample(range(len(rows)), len(rows))
+    seen = {exact_form(str(row.input)) for row in rows}
+    forms = dict[int, list[str]]()
+    for index in order:
+        pieces = whole[index]
+        body = words.join(pieces[head : len(pieces) - tail])
+        target = rows[index].target if task.type == "generation" else ""
+        new = [form for form in _rewordings(body, english) if not _touches(str(target), body, form)]
+        before, after = "".join(pieces[:head]), "".join(pieces[len(pieces) - tail :])
+        space = pieces[head][: len(pieces[head]) - len(pieces[head].lstrip())] if head < len(pieces) else ""
+        forms[index] = [f"{before}{space}{form}{after}".strip() for form in new]
+    for turn in range(max(map(len, forms.values()), default=0)):
+        for index in order:
+            if turn < len(forms[index]) and (form := exact_form(forms[index][turn])) not in seen:
+                seen.add(form)
+                yield Draft(forms[index][turn], rows[index].target, "paraphrase", (rows[index].id,))
+
+
+def _rewordings(text: str, english: bool) -> list[str]:
+    rules: list[Callable[[str], str]] = [_contracted, _expanded, _please, _end_mark] if english else [_end_mark]
+    alone = [rule(text) for rule in rules]
+    twice = [_end_mark(form) for form in alone[:-1] if form != text]
+    return [form for form in dict.fromkeys([*alone, *twice]) if form != text]
+
+
+def _contracted(text: str) -> str:
+    return _swapped(text, _CONTRACTIONS)
+
+
+def _expanded(text: str) -> str:
+    return _swapped(text.replace("’", "'"), _LONG_FORMS)
+
+
+def _swapped(text: str, forms: dict[str, str]) -> str:
+    pattern = rf"\b(?:{'|'.join(map(re.escape, sorted(forms, key=len, reverse=True)))})\b(?!')"
+    # A contraction does not stand at the end of a sentence: "yes, it is".
+    pattern += r"(?=\s+\w)"
+
+    def other(found: re.Match[str]) -> str:
+        form = forms[found[0].lower()]
+        return form[0].upper() + form[1:] if found[0][0].isupper() else form
+
+    return re.sub(pattern, other, text, flags=re.IGNORECASE)
+
+
+def _please(text: str) -> str:
+    first, _, rest = text.partition(" ")
+    if first.lower() not in _REQUESTS or not rest or "please" in text.lower():
+        return text
+    return f"{'Please' if first[0].isupper() else 'please'} {first.lower()} {rest}"
+
+
+def _end_mark(text: str) -> str:
+    """Without its last . or ?; with a full stop where it has no mark (a question may then have lost its own)."""
+    if text.endswith(("..", "?!")) or not text:
+        return text
+    if text[-1] in ".?。？":
+        return text[:-1].rstrip()
+    return text
+
+
+def _touches(target: str, before: str, after: str) -> bool:
+    """Whether words or marks that one text has and the other has not stand in the target."""
+    held = set(_tokens(target))
+    return bool(held & (set(_tokens(before)) ^ set(_tokens(after)))) and bool(target)
+
+
+def _tokens(text: str) -> list[str]:
+    return re.findall(r"[\w'’]+|[^\w\s]", text.lower())

@@ -1,0 +1,56 @@
+"""Texts as words: pieces that can be put together again, words to compare, and what all inputs of a task share."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from itertools import takewhile
+
+# Written without spaces between words (Thai, Lao, Khmer, Myanmar, kana, Han): every character is a piece of its own.
+_UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_WORD = rf"[{_UNSPACED}]|(?:(?![{_UNSPACED}])\w)+(?:[-'’.,](?:(?![{_UNSPACED}])\w)+)*"
+_PIECE = re.compile(rf"\s*(?:{_WORD}|[^\w\s])")
+_COMPARED = re.compile(rf"[{_UNSPACED}]|(?:(?![{_UNSPACED}])[^\W_])+")
+_SENTENCE_END = re.compile(r"((?<=[.!?])\s+|(?<=[。！？])|\s*\n\s*)")
+
+MIN_INPUTS_OF_A_FRAME = 5
+
+
+def pieces(text: str) -> tuple[str, ...]:
+    """Words and punctuation marks, each with the space before it (the first with one too): see `join`."""
+    return tuple(_PIECE.findall(" " + text.strip()))
+
+
+def join(parts: Sequence[str]) -> str:
+    return "".join(parts).strip()
+
+
+def compared(text: str) -> tuple[str, ...]:
+    """The words without case and punctuation."""
+    return tuple(_COMPARED.findall(unicodedata.normalize("NFKC", text).casefold()))
+
+
+def sentences(text: str) -> list[str]:
+    """Sentences and what stands between them, in turn, sentences first: `"".join` gives the text again.
+
+    A rule of thumb: cut behind . ! ? before a space, behind their full-width forms, and at line ends."""
+    return _SENTENCE_END.split(text)
+
+
+def frame(texts: Sequence[Sequence[str]]) -> tuple[int, int]:
+    """(leading, trailing) items that all texts share, such as "Convert to LaTeX:"; every text keeps an item between.
+
+    (0, 0) under 5 distinct texts, of which nothing can be said."""
+    distinct = sorted(set(map(tuple, texts)))
+    if len(distinct) < MIN_INPUTS_OF_A_FRAME:
+        return 0, 0
+    shortest = min(map(len, distinct))
+    head = _shared(distinct, range(shortest))
+    tail = _shared(distinct, range(-1, -shortest - 1, -1))
+    head = min(head, max(shortest - 1, 0))
+    return head, min(tail, max(shortest - 1 - head, 0))
+
+
+def _shared(texts: Sequence[Sequence[str]], places: range) -> int:
+    return sum(1 for _ in takewhile(lambda place: len({text[place] for text in texts}) == 1, places))

@@ -1,0 +1,250 @@
+"""What changed between two candidates: the paired differences of summary.json, and the rows fixed and broken.
+
+Counts and differences are those that the run wrote (comparison.py); here they become sentences, a table and texts with
+the words marked in which the answers before and after and the expected text differ.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import Any
+
+from evalft import numbers
+from evalft.config import Threshold
+from evalft.metrics.names import lower_is_better
+from evalft.reporting.candidates import estimate_of, tagged
+from evalft.reporting.examples import Answer, ShownRow, lines, rows_at
+from evalft.store import RunFolder
+
+MAX_DRAWN = 50
+"""Rows of a kind, fixed or broken, that are drawn."""
+NO_DIFFERENCE = "no difference shown"
+TESTS = {
+    "mcnemar_exact": "exact McNemar test",
+    "bca": "paired bootstrap (BCa)",
+    "basic": "paired bootstrap (basic)",
+    "jackknife_t": "jackknife over groups, Student's t",
+    "normal": "normal approximation of the paired difference",
+}
+_TOKEN = re.compile(
+    r"\s*(?:[\u3040-\u30ff\u3400-\u9fff]"  # a character where words are not parted by spaces
+    r"|\\?\w+|[^\w\s])"  # a word (a LaTeX command too), any other sign
+    r"|\s+"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One metric, after minus before."""
+
+    metric: str
+    before: str
+    after: str
+    change: str
+    interval: str
+    p_value: str
+    test: str
+    reading: str
+    """better, worse, no difference shown"""
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """One candidate against another on the same rows."""
+
+    role: str
+    """ "the best other candidate ", or empty for the untuned base, whose tag says it."""
+    before: str
+    before_tags: tuple[str, ...]
+    after: str
+    differences: tuple[Difference, ...]
+    unmeasured: tuple[tuple[str, str], ...]
+    """Metrics that could not be compared, and why."""
+    primary: str
+    counts: str
+    sentence: str
+    """The primary metric and the counts, for those who read no table."""
+
+
+Pieces = tuple[tuple[str, bool], ...]
+"""A text in pieces, each with whether it is marked as different."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedRow:
+    row: ShownRow
+    before: Answer
+    after: Answer
+    before_pieces: Pieces
+    """Marked: what the answer after no longer says."""
+    after_pieces: Pieces
+    """Marked: what the answer before did not say."""
+    target_pieces: Pieces
+    """Marked: what the answer after lacks."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedRows:
+    before: str
+    after: str
+    metric: str
+    broken: tuple[ChangedRow, ...]
+    broken_note: str
+    fixed: tuple[ChangedRow, ...]
+    fixed_note: str
+    note: str
+    """Why no row is shown; empty where rows are."""
+
+
+# ---------------------------------------------------------------- differences
+
+
+def diffs(summary: Mapping[str, Any], tags: Mapping[str, tuple[str, ...]], confidence: str) -> tuple[Diff, ...]:
+    """tags: what has to be known of each candidate, by name."""
+    roles = {"diff": "", "diff_best": "the best other candidate "}
+    return tuple(
+        _diff(summary[key], role, summary, tags, confidence) for key, role in roles.items() if summary.get(key)
+    )
+
+
+def _diff(
+    diff: Mapping[str, Any],
+    role: str,
+    summary: Mapping[str, Any],
+    tags: Mapping[str, tuple[str, ...]],
+    confidence: str,
+) -> Diff:
+    before, after = str(diff["baseline"]), str(diff["tuned"])
+    entries = {entry["name"]: entry for entry in summary["candidates"]}
+
+    def value(name: str, metric: str) -> str:
+        estimate = estimate_of(entries[name], metric) if name in entries else None
+        return numbers.number(estimate["value"] if estimate else None, numbers.unit_of(metric))
+
+    differences = {
+        metric: _difference(metric, found, value(before, metric), value(after, metric))
+        for metric, found in diff["metrics"].items()
+    }
+    unmeasured = {str(metric): str(why) for metric, why in (diff.get("unmeasured") or {}).items()}
+    rows = diff["fixed"] + diff["broken"] + diff["same"]
+    counts = f"{diff['fixed']:,} fixed, {diff['broken']:,} broken, {diff['same']:,} the same of {rows:,} rows"
+    primary = primary_metric(diff, summary)
+    who = f"{after} against {role}{tagged(before, tags.get(before, ()))}"
+    headline = ""
+    if primary in differences:
+        headline = _headline(differences[primary], confidence)
+    elif primary in unmeasured:
+        headline = f"the change of {primary} was not measured ({unmeasured[primary]}); "
+    return Diff(
+        role=role,
+        before=before,
+        before_tags=tags.get(before, ()),
+        after=after,
+        differences=tuple(differences.values()),
+        unmeasured=tuple(unmeasured.items()),
+        primary=primary,
+        counts=counts,
+        sentence=f"{who}: {headline}{counts}.",
+    )
+
+
+def primary_metric(diff: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    """The metric by which rows are fixed and broken."""
+    return str(diff.get("primary") or next(iter(summary["task"]["metrics"]), ""))
+
+
+def _difference(metric: str, found: Mapping[str, Any], before: str, after: str) -> Difference:
+    unit = numbers.unit_of(metric)
+    delta, low, high = found["delta"] + 0.0, found["low"], found["high"]  # + 0.0: minus zero is zero
+    # Ends are held against 0: rounding outwards must not make an interval touch 0 that does not.
+    low_text = numbers.end(low, "low", unit, beside=delta, threshold=Threshold(metric, "<=", 0.0))
+    high_text = numbers.end(high, "high", unit, beside=delta, threshold=Threshold(metric, ">=", 0.0))
+    rose, fell = low is not None and low > 0, high is not None and high < 0
+    good, bad = (fell, rose) if lower_is_better(metric) else (rose, fell)
+    return Difference(
+        metric=metric.replace("_", " ") if unit != "score" else metric,
+        before=before,
+        after=after,
+        change=("+" if delta > 0 else "") + numbers.number(delta, unit),
+        interval=f"{low_text} to {high_text}",
+        p_value=numbers.probability(found["p_value"]),
+        test=TESTS.get(found["test"], str(found["test"]).replace("_", " ")),
+        reading="better" if good else "worse" if bad else NO_DIFFERENCE,
+    )
+
+
+def _headline(primary: Difference, confidence: str) -> str:
+    p_value = f", p {primary.p_value}" if primary.p_value != "–" else ""
+    return (
+        f"{primary.metric} {primary.change} ({confidence} interval {primary.interval}{p_value}, {primary.test}), "
+        f"{primary.reading}; "
+    )
+
+
+# ---------------------------------------------------------------- rows
+
+
+def changed_rows(folder: RunFolder, summary: Mapping[str, Any]) -> ChangedRows | None:
+    """The rows that training fixed and broke. None where the summary names none."""
+    diff = summary.get("diff") or {}
+    broken, fixed = (list(diff.get(f"{kind}_ids") or ()) for kind in ("broken", "fixed"))
+    entries = {entry["name"]: entry for entry in summary["candidates"]}
+    if not (broken or fixed) or not {diff["baseline"], diff["tuned"]} <= set(entries):
+        return None
+    before, after = entries[diff["baseline"]], entries[diff["tuned"]]
+    metric = primary_metric(diff, summary)
+    why_not = ""
+    if summary.get("report_examples") == "none":
+        why_not = "Not shown: report.examples is none."
+    elif not folder.file("test").is_file():
+        why_not = "Not shown: the folder holds no data/test.jsonl."
+    if why_not:
+        return ChangedRows(before["name"], after["name"], metric, (), "", (), "", why_not)
+    drawn = {str(id) for id in broken[:MAX_DRAWN] + fixed[:MAX_DRAWN]}
+    indexes = frozenset(line["index"] for line in lines(folder.file("test")) if str(line["id"]) in drawn)
+    rows = {row.id: _changed(row) for row in rows_at(folder, (before, after), indexes, metric)}
+    shown = [tuple(rows[str(id)] for id in ids[:MAX_DRAWN] if str(id) in rows) for ids in (broken, fixed)]
+    return ChangedRows(
+        before=before["name"],
+        after=after["name"],
+        metric=metric,
+        broken=shown[0],
+        broken_note=_drawn_of(len(shown[0]), len(broken), "broken"),
+        fixed=shown[1],
+        fixed_note=_drawn_of(len(shown[1]), len(fixed), "fixed"),
+        note="",
+    )
+
+
+def _drawn_of(drawn: int, total: int, kind: str) -> str:
+    if not total:
+        return f"No row was {kind}."
+    if drawn == total:
+        return f"The one row {kind}." if total == 1 else f"All {total:,} rows {kind}."
+    return f"{drawn:,} of the {total:,} rows {kind}; the other {total - drawn:,} are not drawn here."
+
+
+def _changed(row: ShownRow) -> ChangedRow:
+    before, after = row.answers
+    old, new = (answer.texts[0] if answer.texts else None for answer in (before, after))
+    before_pieces, after_pieces = differing(old, new)
+    return ChangedRow(row, before, after, before_pieces, after_pieces, differing(row.target, new)[0])
+
+
+def differing(one: str | None, other: str | None) -> tuple[Pieces, Pieces]:
+    """Both texts in pieces of whole words, those marked that the other text does not have in that order.
+
+    Joined, the pieces of a text are that text. Nothing is marked where one of the texts is missing.
+    """
+    if one is None or other is None:
+        return (((one, False),) if one else ()), (((other, False),) if other else ())
+    ours, theirs = _TOKEN.findall(one), _TOKEN.findall(other)
+    matcher = SequenceMatcher(None, [token.strip() for token in ours], [token.strip() for token in theirs])
+    codes = matcher.get_opcodes()
+    return (
+        tuple(("".join(ours[i:j]), change != "equal") for change, i, j, _, _ in codes if i < j),
+        tuple(("".join(theirs[i:j]), change != "equal") for change, _, _, i, j in codes if i < j),
+    )
