@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 from sklearn import metrics as sk
 
 from evalft import metrics
@@ -17,6 +18,7 @@ from evalft.errors import UserError
 from evalft.metrics import labels as label_metrics
 from evalft.metrics import probability, text
 from evalft.metrics.labels import arrays
+from evalft.records import Example
 
 QUICK = settings(max_examples=30, deadline=None)
 LABELS = ("a", "b", "c", "d", "e")
@@ -341,7 +343,11 @@ def test_rows_without_probabilities_are_hard_and_the_weakest_method_is_named():
 
 
 def scores(name, said, wanted, normalizers=("strip", "collapse_spaces"), **options):
-    return text.row_scores(MetricSpec(name=name, options=options), [said], [wanted], normalizers)[0]
+    return text.row_scores(MetricSpec(name=name, options=options), [said], [example(wanted)], normalizers)[0]
+
+
+def example(target):
+    return Example(id="e", input="", target=target, row={})
 
 
 def test_exact_match_compares_after_the_stated_normalisation_only():
@@ -450,7 +456,7 @@ def test_json_schema_fetches_nothing_from_the_network():
 )
 def test_bleu_chrf_and_rouge_are_1_for_the_target_itself_and_0_for_a_failure(targets):
     for name in ("bleu", "chrf", "rouge"):
-        found = text.row_scores(MetricSpec(name=name), [*targets, None], [*targets, "x"], ())
+        found = text.row_scores(MetricSpec(name=name), [*targets, None], [example(t) for t in [*targets, "x"]], ())
         assert found[:-1] == pytest.approx(np.ones(len(targets))), name
         assert found[-1] == 0
 
@@ -516,3 +522,22 @@ def test_faults_of_positive_and_of_thresholds():
     assert metrics.check_thresholds(["regex", "cost_per_query", "latency_p95"], specs, "generation") == []
     (fault,) = metrics.check_thresholds(["latency_p59"], specs, "generation")
     assert "did you mean 'latency_p50'?" in fault or "did you mean 'latency_p95'?" in fault
+
+
+@pytest.mark.parametrize("found", [7, 44, 48])
+def test_recall_of_the_positive_label_has_the_exact_interval_of_its_own_rows(found):
+    """Errors on other rows are no news of it: a bootstrap over all rows once gave 7 of 7 an interval of no width."""
+    positives = max(found, 7) if found == 7 else 48
+    said = [("a",)] * found + [("b",)] * (positives - found) + [("a",)] * 33 + [("b",)] * 20
+    targets = [("a",)] * positives + [("b",)] * 53
+    rows = label_metrics.arrays(targets, said, ["a", "b"])
+    interval = label_metrics.measured("recall", rows, "classification", "a").interval(None, 0)
+    exact = binomtest(found, positives).proportion_ci(0.95, method="exact")
+    assert interval.n == positives and interval.ends(0.025) == pytest.approx((exact.low, exact.high))
+
+
+def test_f1_of_the_positive_label_is_bounded_by_the_rows_that_concern_it():
+    rows = label_metrics.arrays([("a",)] * 5 + [("b",)] * 200, [("a",)] * 5 + [("b",)] * 200, ["a", "b"])
+    low, high = label_metrics.measured("f1", rows, "classification", "a").interval(None, 0).ends(0.025)
+    jaccard = binomtest(5, 5).proportion_ci(0.95, method="exact").low
+    assert (low, high) == (pytest.approx(2 * jaccard / (1 + jaccard)), 1.0)

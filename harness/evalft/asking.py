@@ -121,7 +121,7 @@ def _asking(
         notify=progress.candidate(
             job.title or job.candidate.name,
             len(job.requests),
-            scoring.primary(job.task) if rows else "",
+            scoring.row_metric(job.task) if rows else "",
             row_score,
         ),
         stop=stop,

@@ -140,7 +140,7 @@ class _Expansion:
         outcomes = self._ask(teacher, rows, "teacher-on-train", scored=True)
         scorer = scoring.row_scorer(self.task)
         right = sum(scorer(rows[outcome.index], outcome) for outcome in outcomes)
-        return {"right": right, "rows": len(rows), "metric": scoring.primary(self.task)}
+        return {"right": right, "rows": len(rows), "metric": scoring.row_metric(self.task)}
 
     def _fill(self, wanted: int, teacher: CandidateConfig | None) -> str:
         """Drafts through the filters, until enough of them are rows. Returns the embedder's name."""

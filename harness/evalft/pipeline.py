@@ -12,7 +12,7 @@ from evalft.asking import Job, Unfinished, ask
 from evalft.concluding import Assessment, conclude, price_then
 from evalft.config import Config, load
 from evalft.errors import UserError
-from evalft.preparing import Prepared, dev_requests, prepare
+from evalft.preparing import Prepared, dev_requests, model_digests, prepare
 from evalft.progress import Progress
 from evalft.tuning import Waiting
 
@@ -169,16 +169,21 @@ def _open_folder(prepared: Prepared, fresh: bool) -> Prepared:
             if rows := getattr(prepared.data, name):
                 folder.write_examples(name, rows)
         used = {plan.name: plan.price.as_data() for plan in prepared.plans if plan.price}
-        folder.update_manifest(**summary.manifest(prepared.config, prepared.data, prepared.digest, fresh), prices=used)
+        made = summary.manifest(prepared.config, prepared.data, prepared.digest, fresh)
+        folder.update_manifest(**made, prices=used, models=model_digests(prepared.own_config))
     folder.write_text("config", summary.resolved_config(prepared.own_config, prepared.data, folder.path))
     folder.update_manifest(complete=False)
     return prepared
 
 
 def _moved(prepared: Prepared) -> bool:
-    """Whether the folder's own config is this one: its digest is another where its models lie elsewhere now."""
+    """Whether this is the folder's own config, on a machine that lacks models it was begun with: the digest is of their
+    contents. A model that is there must be the one it was."""
     path = prepared.folder.file("config")
-    return path.is_file() and prepare(load(path), out=prepared.folder.path).digest == prepared.digest
+    if not path.is_file() or prepare(load(path), out=prepared.folder.path).digest != prepared.digest:
+        return False
+    then = prepared.folder.manifest().get("models", {})
+    return all(then.get(name) == digest for name, digest in model_digests(prepared.own_config).items())
 
 
 def _silent() -> Progress:

@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from evalft import candidates, planning, prompts, scoring, testset
-from evalft.candidates.model_files import reads_raw_input, share_that_fits
+from evalft.candidates.model_files import ModelFiles, reads_raw_input, share_that_fits
 from evalft.config import CandidateConfig, Config, digest, shown_spec
 from evalft.decision.reach import thresholds_in_doubt
 from evalft.errors import UserError
@@ -171,10 +171,27 @@ def _digest(config: Config, data: TestSet, requests: Mapping[str, Sequence[Reque
             "task": task.model_dump(mode="json", exclude={"test", "dev", "train", "name"}),
             "candidates": [candidates.digest_parts(candidate, config) for candidate in config.candidates],
             "asked": [_asked_digest(requests[candidate.name]) for candidate in config.candidates],
-            "expand": config.expand.model_dump(mode="json"),
-            "tune": config.tune.model_dump(mode="json", exclude={"processes", "strategy", "tracking"}),
+            "expand": config.expand.model_dump(mode="json")
+            | {name: _by_content(getattr(config.expand, name)) for name in ("teacher", "embedder")},
+            "tune": config.tune.model_dump(mode="json", exclude={"processes", "strategy", "tracking"})
+            | {"base": _by_content(config.tune.base)},
         }
     )
+
+
+def model_digests(config: Config) -> dict[str, str]:
+    """What each model and adapter folder holds, by the name of its candidate (tune.base and the like by their key)."""
+    specs = {f"{one.name} model": one.model for one in config.candidates}
+    specs |= {f"{one.name} adapter": f"hf:{one.adapter}" for one in config.candidates if one.adapter}
+    specs |= {"tune.base": config.tune.base or "", "expand.teacher": config.expand.teacher or ""}
+    return {name: str(_by_content(spec)) for name, spec in specs.items() if _by_content(spec) != spec}
+
+
+def _by_content(spec: str | None) -> str | None:
+    """A folder's digest, so that the same model elsewhere is the same one; any other spec as it is."""
+    if not spec or not spec.startswith("hf:") or not Path(spec[3:]).is_dir():
+        return spec
+    return ModelFiles(Path(spec[3:]), {}).digest
 
 
 def _asked_digest(requests: Sequence[Request]) -> str:

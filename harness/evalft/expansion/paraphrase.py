@@ -1,7 +1,7 @@
 """The same input said a little differently, by rules that keep its meaning and therefore its target.
 
-Any language: the case of the first letter, the full stop or question mark at the end. English only (where the text looks
-like it): contractions and their long forms, "please" before a request. What all inputs share at their ends stays as it is.
+Any language: the full stop or question mark at the end left out. English only (where the text looks like it): contractions
+and their long forms, "please" before a request. What all inputs share at their ends stays as it is.
 For generation tasks a change of words that the target holds too is left out: the target would have to change as well.
 """
 
@@ -51,7 +51,7 @@ _REQUESTS = frozenset(
     "add book call cancel change check explain find get give help list make open order play read remind send set show "
     "start stop tell transfer turn update write".split()
 )
-_ENDS = ".?!。？！"
+_ENDS = (".", "?", "。", "？")
 
 
 def rows(rows: Sequence[Example], task: TaskConfig, *, seed: int) -> Stream:
@@ -59,7 +59,7 @@ def rows(rows: Sequence[Example], task: TaskConfig, *, seed: int) -> Stream:
     whole = [words.pieces(str(row.input)) for row in rows]
     head, tail = words.frame(whole)
     english = looks_english([str(row.input) for row in rows])
-    said = () if english else ("paraphrases: the inputs do not look English, so only case and end marks are varied",)
+    said = () if english else ("paraphrases: the inputs do not look English, so only the mark at their end is varied",)
     return Stream(_drafts(rows, whole, head, tail, task, english, seed), said)
 
 
@@ -131,12 +131,8 @@ def _please(text: str) -> str:
 
 
 def _end_mark(text: str) -> str:
-    """Without its last . or ?; with a full stop where it has no mark (a question may then have lost its own)."""
-    if text.endswith(("..", "?!")) or not text:
-        return text
-    if text[-1] in ".?。？":
-        return text[:-1].rstrip()
-    return text
+    """Without its last full stop or question mark."""
+    return text[:-1].rstrip() if text[-1:] in _ENDS and not text.endswith("..") else text
 
 
 def _touches(target: str, before: str, after: str) -> bool:

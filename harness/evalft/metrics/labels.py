@@ -12,7 +12,7 @@ of resamples cost one matrix product; they equal scikit-learn's to rounding.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -21,6 +21,8 @@ from evalft.metrics import measure
 from evalft.metrics.measure import Bools, Floats, Ints, Measure, Statistic, divide
 from evalft.metrics.names import averaging
 from evalft.records import TaskType
+from evalft.stats import proportion
+from evalft.stats.interval import Interval, unbounded
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,10 @@ def measured(name: str, rows: LabelArrays, task_type: TaskType, positive: str | 
         columns = np.array([rows.labels.index(positive or "")])
         if not rows.target[:, columns].any():
             return measure.not_measured(len(rows.target), "bca", f"no row has the label {positive!r}")
-        average = "macro"  # of the one column
-    else:
-        columns = rows.supported
-        if not columns.size:
-            return measure.not_measured(len(rows.target), "bca", "no row has any label")
+        return _of_one_label(base, rows, columns)
+    columns = rows.supported
+    if not columns.size:
+        return measure.not_measured(len(rows.target), "bca", "no row has any label")
     at = rows.right.astype(np.float64) if task_type == "classification" else row_scores(base, rows)
     return measure.of_cells(_averaged(base, average or "macro", rows, columns), rows.cells[0], at=at)
 
@@ -137,6 +138,37 @@ def confusion(rows: LabelArrays) -> Ints:
     counts = np.zeros((len(rows.labels), len(rows.labels) + 1), dtype=np.int64)
     np.add.at(counts, (rows.target.argmax(axis=1), said), 1)
     return counts
+
+
+# ---------------------------------------------------------------- one label
+
+
+def _of_one_label(base: str, rows: LabelArrays, column: Ints) -> Measure:
+    """Only the rows that have the label, or were said to, tell anything of it. Recall, precision and Jaccard are the
+    share of hits in some of those, with the exact interval of a proportion; F1 is 2 J / (1 + J) of Jaccard J."""
+    target, predicted = rows.target[:, column[0]], rows.predicted[:, column[0]]
+    counted = {"recall": target, "precision": predicted}.get(base, target | predicted)
+
+    def interval(groups: Ints | None, _seed: int) -> Interval:
+        if not counted.any():  # precision: 0 / 0 is 0, and nothing is known of it
+            return Interval(0.0, 0, "clopper_pearson", lambda _: (0.0, 1.0), reason="no answer says the label")
+        share = proportion.proportion((target & predicted)[counted], None if groups is None else groups[counted])
+        if base != "f1" or share.value is None:
+            return share
+        ends = share.ends
+
+        def ends_of_f1(alpha: float) -> tuple[float, float]:
+            low, high = ends(alpha)
+            return _f1_of_jaccard(low), _f1_of_jaccard(high)
+
+        bounded = share.ends is not unbounded
+        return replace(share, value=_f1_of_jaccard(share.value), ends=ends_of_f1 if bounded else unbounded)
+
+    return Measure(cells=rows.cells[0], statistic=_averaged(base, "macro", rows, column), interval=interval)
+
+
+def _f1_of_jaccard(jaccard: float) -> float:
+    return 2 * jaccard / (1 + jaccard)
 
 
 # ---------------------------------------------------------------- statistics of weighted rows

@@ -21,6 +21,7 @@ from evalft.store import RunFolder
 
 MAX_DRAWN = 50
 """Rows of a kind, fixed or broken, that are drawn."""
+HAIR = 1e-12
 NO_DIFFERENCE = "no difference shown"
 TESTS = {
     "mcnemar_exact": "exact McNemar test",
@@ -159,9 +160,8 @@ def primary_metric(diff: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
 def _difference(metric: str, found: Mapping[str, Any], before: str, after: str) -> Difference:
     unit = numbers.unit_of(metric)
     delta, low, high = found["delta"] + 0.0, found["low"], found["high"]  # + 0.0: minus zero is zero
-    # Ends are held against 0: rounding outwards must not make an interval touch 0 that does not.
-    low_text = numbers.end(low, "low", unit, beside=delta, threshold=Threshold(metric, "<=", 0.0))
-    high_text = numbers.end(high, "high", unit, beside=delta, threshold=Threshold(metric, ">=", 0.0))
+    low_text = _end(low, "low", unit, delta, Threshold(metric, "<=", 0.0))
+    high_text = _end(high, "high", unit, delta, Threshold(metric, ">=", 0.0))
     rose, fell = low is not None and low > 0, high is not None and high < 0
     good, bad = (fell, rose) if lower_is_better(metric) else (rose, fell)
     return Difference(
@@ -174,6 +174,14 @@ def _difference(metric: str, found: Mapping[str, Any], before: str, after: str) 
         test=TESTS.get(found["test"], str(found["test"]).replace("_", " ")),
         reading="better" if good else "worse" if bad else NO_DIFFERENCE,
     )
+
+
+def _end(value: float | None, side: numbers.End, unit: numbers.Unit, delta: float, held: Threshold) -> str:
+    """`held` against 0: rounding outwards must not make an interval touch 0 that does not. An exact test can show a
+    difference whose interval ends at 0 but for a hair (stats/paired.py)."""
+    if value is not None and 0 < abs(value) < HAIR:
+        return "just above 0" if value > 0 else "just below 0"
+    return numbers.end(value, side, unit, beside=delta, threshold=held)
 
 
 def _headline(primary: Difference, confidence: str) -> str:
@@ -203,18 +211,18 @@ def changed_rows(folder: RunFolder, summary: Mapping[str, Any]) -> ChangedRows |
         why_not = "Not shown: the folder holds no data/test.jsonl."
     if why_not:
         return ChangedRows(before["name"], after["name"], metric, (), "", (), "", why_not)
-    drawn = {str(id) for id in broken[:MAX_DRAWN] + fixed[:MAX_DRAWN]}
-    indexes = frozenset(line["index"] for line in lines(folder.file("test")) if str(line["id"]) in drawn)
+    drawn = {*broken[:MAX_DRAWN], *fixed[:MAX_DRAWN]}
+    indexes = frozenset(line["index"] for line in lines(folder.file("test")) if line["id"] in drawn)
     rows = {row.id: _changed(row) for row in rows_at(folder, (before, after), indexes, metric)}
-    shown = [tuple(rows[str(id)] for id in ids[:MAX_DRAWN] if str(id) in rows) for ids in (broken, fixed)]
+    shown_broken, shown_fixed = (tuple(rows[row_id] for row_id in ids if row_id in rows) for ids in (broken, fixed))
     return ChangedRows(
         before=before["name"],
         after=after["name"],
         metric=metric,
-        broken=shown[0],
-        broken_note=_drawn_of(len(shown[0]), len(broken), "broken"),
-        fixed=shown[1],
-        fixed_note=_drawn_of(len(shown[1]), len(fixed), "fixed"),
+        broken=shown_broken,
+        broken_note=_drawn_of(len(shown_broken), len(broken), "broken"),
+        fixed=shown_fixed,
+        fixed_note=_drawn_of(len(shown_fixed), len(fixed), "fixed"),
         note="",
     )
 
