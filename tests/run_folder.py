@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evalft.store import slug
+from evalft.comparison import compare
+from evalft.records import Score
+from evalft.store import RunFolder, slug
 
 HOSTILE = (
     "<script>document.title='pwned'</script>",
@@ -34,6 +36,7 @@ PLAIN = (
     r"The integral of $x^2$ from 0 to 1: \int_{0}^{1} x^{2} \, dx = \frac{1}{3}",
     "I was charged twice for the same coffee, and the second payment is still pending. " * 3,
 )
+BASE, TUNED = "hf:Qwen/Qwen3-0.6B", "Qwen3-0.6B-tuned"
 LABELS = ("card arrival", "카드 분실", "بطاقة", "exchange|rate", "<b>top up</b>")
 FAILURES = (
     "refused", "filtered", "truncated", "empty", "unparsable", "wrong_schema",
@@ -50,12 +53,17 @@ def write(
     partial: dict[str, Any] | None = None,
     examples: str = "all",
     hostile: Sequence[str] = HOSTILE,
+    training: str | None = None,
 ) -> dict[str, Any]:
-    """Returns the summary, as written to folder/summary.json."""
+    """Returns the summary, as written to folder/summary.json.
+
+    training: "tuned" (a stage was chosen and scored on test), "base" (the untuned base was), "waiting" (not done here).
+    """
     draw = random.Random(7)
     test = [_example(i, kind, draw, hostile) for i in range(rows)]
     _write_lines(folder / "data" / "test.jsonl", test)
-    skills = {"openai:gpt-5-mini": 0.97, "together:Qwen/Qwen3-8B-Instruct-2507-k4": 0.86, "hf:Qwen/Qwen3-0.6B": 0.35}
+    skills = {"openai:gpt-5-mini": 0.97, "together:Qwen/Qwen3-8B-Instruct-2507-k4": 0.86, BASE: 0.35}
+    skills |= {TUNED: 0.9} if training == "tuned" else {}
     candidates = [
         _candidate(folder, position, name, skill, test, kind, draw, hostile, thresholds)
         for position, (name, skill) in enumerate(skills.items())
@@ -104,6 +112,8 @@ def write(
         "partial": partial,
         "report_examples": examples,
     }
+    if training:
+        summary |= _training(folder, summary, training, hostile)
     (folder / "summary.json").write_text(json.dumps(summary))
     manifest = {
         "digest": "ab12cd34",
@@ -113,7 +123,8 @@ def write(
         "seeds": {"bootstrap": 0},
         "git_revision": "0" * 40,
         "providers": {"together": {"base_url": "https://api.together.xyz/v1"}},
-        "stages": {"assess": "done"},
+        "stages": {"assess": "done"}
+        | ({"expand": "done", "tune": "waiting" if training == "waiting" else "done"} if training else {}),
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return summary
@@ -189,16 +200,16 @@ def _candidate(
             "value": None, "low": None, "high": None, "confidence": 0.95, "method": "delong", "n": len(test),
             "probs_method": "top_logprobs", "reason": "label 카드 분실 has under 2 rows",
         }  # fmt: skip
-    cost = (0.0011, 0.00021, 0.0000031)[position]
+    cost = (0.0011, 0.00021, 0.0000031, 0.0000032)[position]
     results = None
     if thresholds:
         estimates = {**metrics, "cost_per_query": {"value": cost, "low": cost * 0.9, "high": cost * 1.2}}
         results = {metric: _result(require, estimates[metric]) for metric, require in _requirements(kind).items()}
     statuses = {result["status"] for result in (results or {}).values()}
-    local = name.startswith("hf:")
+    local = position >= 2
     return {
         "name": name,
-        "model": name,
+        "model": BASE if local else name,
         "role": "candidate",
         "stand_in": position == 0,
         "file": file,
@@ -233,6 +244,87 @@ def _candidate(
         "price": {"hour": 0.1, "source": "prices.cpu_hour_usd", "date": "2026-11-22"}
         if local else {"input": 0.25, "output": 2.0, "cached": 0.025, "source": "genai-prices", "date": "2026-11-20"},
     }  # fmt: skip
+
+
+def _training(folder: Path, summary: dict[str, Any], training: str, hostile: Sequence[str]) -> dict[str, Any]:
+    """What a run that goes on to training adds to its summary."""
+    said = hostile[0] if hostile else "nothing"
+    base = next(entry for entry in summary["candidates"] if entry["name"] == BASE)
+    base["role"] = "baseline"
+    expansion = {
+        "methods": ["recombine"], "teacher": "openai:gpt-5-mini", "train_rows": 50, "generated": 250, "total": 300,
+        "drafted": 410, "asked": 400, "train_removed": 0,
+        "removed": {"exact": 3, "near": 1, "semantic": 0, "contaminated": 4, "invalid": 142, "failed": 0},
+        "embedder": "lexical", "cost_usd": 0.03, "notes": [f"hostile note {said}"],
+        "teacher_agrees": {"right": 49, "rows": 50, "metric": summary["task"]["metrics"][0]},
+        "samples": [{"input": f"new input {i} {words}", "target": [words, "b"] if i % 2 else words}
+                    for i, words in enumerate((hostile or PLAIN)[:5])],
+    }  # fmt: skip
+    if training == "waiting":
+        why = f"it would take 14 h here {said}"
+        return {"expansion": expansion, "waiting": {"why": why, "commands": ["evalft tune .", f"evalft run . {said}"]}}
+    step = 0.25 if training == "tuned" else -0.05
+    stages = [_stage(summary, name, 0.3 + step * i, said) for i, name in enumerate(("base", "sft", "dpo"))]
+    stages[-1 if training == "tuned" else 0]["chosen"] = True
+    found = {
+        "expansion": expansion,
+        "stages": stages,
+        "stage_notes": [f"dpo: 212 pairs of 300 rows {said}"],
+        "verdict_before": summary["verdict"],
+        "spent": summary["spent"] | {"training_usd": 0.0113, "training_hours": 0.113, "machine": "cpu"},
+    }
+    if training == "base":
+        return found | {"verdict": summary["verdict"] | {"action": "stop", "candidate": None}}
+    tuned = next(entry for entry in summary["candidates"] if entry["name"] == TUNED)
+    tuned |= {"role": "tuned", "adapter": "adapters/dpo", "stage": "dpo"}
+    verdict = {
+        "action": "ship", "candidate": TUNED, "rows_needed": None, "flips_if": [],
+        "reasons": [f"{TUNED} passes every threshold."],
+    }  # fmt: skip
+    primary = summary["task"]["metrics"][0]
+    best = summary["candidates"][0]["name"]
+    return found | {
+        "verdict": verdict if summary["verdict"] else None,
+        "diff": _diff(folder, BASE, primary, said),
+        "diff_best": _diff(folder, best, primary, said),
+    }
+
+
+def _stage(summary: dict[str, Any], name: str, value: float, said: str) -> dict[str, Any]:
+    training = {
+        "rows": 300, "left_out": 1, "epochs": 5, "steps": 95, "learning_rate": 0.0009, "batch_size": 16,
+        "lora": {"r": 16, "alpha": 32, "dropout": 0.05, "targets": "all-linear"}, "precision": "float32",
+        "device": "cpu", "seconds": 203.4, "trainable_parameters": 312000, "loss_first": 3.2, "loss_last": 0.12,
+        "choices": [f"learning rate 0.0009, scaled to the model's width {said}"],
+    }  # fmt: skip
+    if name == "dpo":
+        training |= {"pairs": 212, "reference_gap": 0.0000012}
+    method = "none" if name == "base" else name
+    return {
+        "name": name, "method": method, "round": 0 if name == "base" else 1, "chosen": False,
+        "dev": {metric: {"value": value, "low": value - 0.1, "high": value + 0.1, "method": "bca", "n": 61}
+                for metric in summary["task"]["metrics"] if metric != "roc_auc"},
+        "training": training if method != "none" else None,
+        "loss": [[step, 3.2 / step] for step in range(1, 96, 2)] if method != "none" else [],
+    }  # fmt: skip
+
+
+def _diff(folder: Path, before: str, primary: str, said: str) -> dict[str, Any]:
+    found = compare(_scores(folder, before), _scores(folder, TUNED), primary=primary)
+    measured = {
+        metric: {"delta": one.delta, "low": one.low, "high": one.high, "p_value": one.p_value, "test": one.test}
+        for metric, one in found.metrics.items()
+    }
+    return {
+        "baseline": before, "tuned": TUNED, "metrics": measured, "unmeasured": {"roc_auc": f"no row score {said}"},
+        "primary": primary, **{kind: found.count(kind) for kind in ("fixed", "broken", "same")},
+        **{f"{kind}_ids": [c.id for c in found.changes if c.kind == kind] for kind in ("fixed", "broken")},
+    }  # fmt: skip
+
+
+def _scores(folder: Path, candidate: str) -> list[Score]:
+    file = RunFolder(folder).scores_file(candidate)
+    return [Score(**json.loads(line)) for line in file.read_text().splitlines()]
 
 
 def _metrics(kind: str) -> tuple[str, ...]:

@@ -168,10 +168,14 @@ def test_prose_in_markdown_neither_mentions_nor_links() -> None:
 # ---------------------------------------------------------------- the run folder
 
 
-@pytest.fixture(scope="module", params=KINDS)
+TRAININGS = [("generation", "tuned"), ("multilabel", "tuned"), ("classification", "base"), ("generation", "waiting")]
+
+
+@pytest.fixture(scope="module", params=[*((kind, None) for kind in KINDS), *TRAININGS], ids=str)
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp(request.param)
-    run_folder.write(folder, kind=request.param)
+    kind, training = request.param
+    folder = tmp_path_factory.mktemp(kind)
+    run_folder.write(folder, kind=kind, training=training)
     return folder
 
 
@@ -289,13 +293,13 @@ def test_corrected_ends_are_shown_on_the_side_that_flatters_no_one(run: Path) ->
 def test_a_stand_in_is_marked_wherever_it_is_shown(run: Path) -> None:
     found = view.read(run)
     shown = html.render(run)
-    assert view.STAND_IN in _shown(run) and view.STAND_IN in markdown.render(run)
+    assert candidates.STAND_IN in _shown(run) and candidates.STAND_IN in markdown.render(run)
     overview, *sections = re.split(r'<section aria-labelledby="candidate-', shown)
-    assert all(view.STAND_IN in part for part in (overview, sections[0]))
-    assert view.STAND_IN not in sections[1]
-    articles = re.findall(r"<article.*?</article>", shown, re.DOTALL)
+    assert all(candidates.STAND_IN in part for part in (overview, sections[0]))
+    assert candidates.STAND_IN not in sections[1]
+    articles = re.findall(r'<article class="example".*?</article>', shown, re.DOTALL)
     assert len(articles) == len(found.examples.rows)
-    assert all(article.count(view.STAND_IN) == 1 for article in articles)
+    assert all(article.count(candidates.STAND_IN) == 1 for article in articles)
 
 
 def test_the_page_holds_no_element_or_attribute_that_a_model_wrote(run: Path) -> None:

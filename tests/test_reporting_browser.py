@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -78,9 +79,12 @@ def _hostile(port: int) -> tuple[str, ...]:
     )
 
 
-def test_injections_are_inert_and_no_request_leaves_the_page(tmp_path: Path, asked: tuple[int, list[str]]) -> None:
+@pytest.mark.parametrize("training", [None, "tuned", "waiting"])
+def test_injections_are_inert_and_no_request_leaves_the_page(
+    tmp_path: Path, asked: tuple[int, list[str]], training: str | None
+) -> None:
     port, paths = asked
-    run_folder.write(tmp_path, hostile=_hostile(port))
+    run_folder.write(tmp_path, hostile=_hostile(port), training=training)
     page = tmp_path / "report.html"
     page.write_text(html.render(tmp_path), encoding="utf-8")
     dom, log = _browse(page)
@@ -102,7 +106,7 @@ def test_the_same_texts_unescaped_do_run_and_do_ask(tmp_path: Path, asked: tuple
 
 @pytest.fixture
 def page(tmp_path: Path) -> Path:
-    run_folder.write(tmp_path)
+    run_folder.write(tmp_path, training="tuned")
     path = tmp_path / "report.html"
     path.write_text(html.render(tmp_path), encoding="utf-8")
     return path
@@ -150,19 +154,38 @@ def test_searching_and_choosing_show_just_the_rows_that_fit(page: Path) -> None:
     assert _title(dom) == f"{coffee} true {failed} {missed}"
 
 
-@pytest.mark.parametrize("width", [360, 1280])
-def test_no_width_makes_the_page_itself_scroll_sideways(page: Path, width: int) -> None:
-    script = "document.title = document.documentElement.scrollWidth + ' ' + document.documentElement.clientWidth;"
+def _widths(page: Path, width: int, element: str) -> tuple[int, int]:
+    """How wide an element's content is, and how wide it is itself, in a window that wide (in px)."""
     frame = page.with_name("frame.html")
-    driven = _driven(page, f"{script} parent.postMessage(document.title, '*');")
+    script = f"const e = {element}; parent.postMessage(e.scrollWidth + ' ' + e.clientWidth, '*');"
     frame.write_text(
         f"<!doctype html><title></title><script>onmessage = (e) => document.title = e.data;</script>"
-        f'<iframe src="{driven.as_uri()}" width="{width}" height="800" frameborder="0"></iframe>',
+        f'<iframe src="{_driven(page, script).as_uri()}" width="{width}" height="800" frameborder="0"></iframe>',
         encoding="utf-8",
     )
-    dom, _ = _browse(frame)
-    inner, outer = map(int, _title(dom).split())
+    inner, outer = map(int, _title(_browse(frame)[0]).split())
+    return inner, outer
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_no_width_makes_the_page_itself_scroll_sideways(page: Path, width: int) -> None:
+    inner, outer = _widths(page, width, "document.documentElement")
     assert inner <= outer <= width
+
+
+def test_the_overview_fits_a_laptop_with_three_thresholds_and_latencies(tmp_path: Path) -> None:
+    summary = run_folder.write(tmp_path, kind="multilabel", training="tuned")
+    summary["thresholds"] |= {"accuracy": ">= 0.55", "latency_p95": "<= 2"}
+    for entry in summary["candidates"]:
+        entry["thresholds"] |= {
+            "accuracy": {"require": ">= 0.55", "status": "undecided"},
+            "latency_p95": {"require": "<= 2", "status": "undecided"},
+        }
+    (tmp_path / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    page = tmp_path / "report.html"
+    page.write_text(html.render(tmp_path), encoding="utf-8")
+    inner, outer = _widths(page, 1280, "document.querySelector('.glance').parentElement")
+    assert inner <= outer
 
 
 @pytest.mark.parametrize("scheme", [0, 1])

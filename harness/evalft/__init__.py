@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from evalft.decision import decide
-    from evalft.pipeline import assess
-    from evalft.records import Estimate, Example, Failure, Prediction, Score, Verdict
+    from evalft.diffing import diff
+    from evalft.pipeline import assess, run
+    from evalft.records import Estimate, Example, Failure, Pair, Prediction, Score, Verdict
 
-__all__ = ["Estimate", "Example", "Failure", "Prediction", "Score", "Verdict", "assess", "decide"]
+__all__ = ["Estimate", "Example", "Failure", "Pair", "Prediction", "Score", "Verdict", "assess", "decide", "diff", "run"]
 
-_HOME = {"assess": "evalft.pipeline", "decide": "evalft.decision"}
+_HOME = {"assess": "evalft.pipeline", "run": "evalft.pipeline", "decide": "evalft.decision", "diff": "evalft.diffing"}
 
 
 def __getattr__(name: str) -> Any:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evalft import preparing, scoring
+from evalft import planning, preparing, scoring
 from evalft.candidates.model_files import find_adapter, find_model
-from evalft.config import Config
+from evalft.config import Config, shown_spec
 from evalft.decision.reach import out_of_reach
+from evalft.decision.wording import duration
 from evalft.errors import CannotStart, UserError
 from evalft.preparing import Prepared
 from evalft.stats.proportion import clopper_pearson
@@ -73,6 +74,18 @@ def _needed_right(config: Config, n: int) -> list[str]:
     return lines
 
 
+def _training(prepared: Prepared) -> list[str]:
+    """What `run` would take after a verdict to tune, where it is known which model that would train."""
+    config, data = prepared.config, prepared.data
+    bases = [one.model for one in config.candidates if planning.trainable(one)]
+    base = config.tune.base or (bases[0] if len(set(bases)) == 1 else None)
+    if base is None or not config.thresholds:
+        return []
+    found = planning.training_estimate(config, config.task, base, data.train or data.test, None)
+    takes = f"{duration(found.hours)} of computing, {found.memory_gb:.1f} GB"
+    return [f"`evalft run`, should the verdict be tune, trains {shown_spec(base)}: {takes} ({'; '.join(found.assumptions)})"]
+
+
 def show(checked: Checked, console: Console) -> None:
     """As plain lines and one table, readable at 80 columns."""
     from rich.table import Table
@@ -112,7 +125,7 @@ def show(checked: Checked, console: Console) -> None:
         line(f"- {plan.name}: {plan.assumes}; max_tokens {plan.max_tokens}")
     total = sum(plan.usd for plan in prepared.plans)
     line(f"about ${total:.4f} in all, before retries; the cap is ${config.limits.max_cost_usd:g} (limits.max_cost_usd)")
-    for words in checked.can_show:
+    for words in (*_training(prepared), *checked.can_show):
         line(f"- {words}")
     for words in checked.warnings:
         line(f"warning: {words}")

@@ -64,7 +64,7 @@ def run(
     with prepared.folder.locked():
         prepared = _open_folder(prepared, fresh)
         result = _assess(prepared, progress)
-        if result.status == errors.DONE and result.wants_training:
+        if result.wants_training and prepared.folder.manifest()["stages"]["assess"] == "done":
             result = _train(prepared, train_here, progress)
         waits = bool(result.summary.get("waiting"))
         done = result.status in (errors.DONE, errors.COVERAGE) and not waits

@@ -15,7 +15,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import evalft
 from evalft.errors import EvalftError, UserError
 from evalft.hyperparameters import Settings
 from evalft.recipes import command
@@ -141,7 +140,7 @@ def _environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if name == "HF_TOKEN" or not name.upper().endswith(("_KEY", "_TOKEN"))
     }
-    paths = [str(Path(evalft.__file__).parents[1]), *filter(None, [kept.get("PYTHONPATH")])]
+    paths = [str(Path(__file__).parents[1]), *filter(None, [kept.get("PYTHONPATH")])]
     return kept | {
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",

@@ -117,13 +117,16 @@ def tune(
             break
         stages.append(_dpo(prepared, candidate, pairs, name, number, adapter, progress))
         adapter = folder.adapter(name)
-    best = _best(stages, scoring.primary(config.task))
+    primary = scoring.primary(config.task)
+    best = _best(stages, primary)
+    if sum(_worth(stage, primary) == _worth(best, primary) for stage in stages) > 1:
+        notes.append(f"equal on dev by {primary}: the earlier stage is chosen, {best.name}")
     shown = [_as_data(stage, config.decide.confidence, stage is best) for stage in stages]
     shown = json.loads(json.dumps(shown).replace(f"{folder.path.absolute()}/", ""))  # the folder can be moved
     folder.write_json("stages", {"stages": shown, "notes": notes})
     folder.update_manifest(trained={"base": base, "stage": best.name if best.method != "none" else None})
     folder.stage("tune", "done")
-    progress.say([_chosen(stages, best, scoring.primary(config.task))])
+    progress.say([_chosen(stages, best, primary)])
 
 
 # ---------------------------------------------------------------- stages

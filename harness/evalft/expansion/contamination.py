@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 from evalft.expansion import words
 from evalft.expansion.drafts import exact_form
+from evalft.expansion.words import Words
 from evalft.records import Example, Message
 
 GRAM = 8
-Words = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +37,17 @@ class Contamination:
         self._rows = [(role, row.id) for role, rows in held.items() for row in rows]
         texts = [text_of(row.input) for rows in held.values() for row in rows]
         whole = [words.compared(text) for text in texts]
-        self._head, self._tail = words.frame(whole)
-        self._frame = [text[: self._head] + text[len(text) - self._tail :] for text in whole[:1]]
+        self._frame = words.frame(whole)
         self._same_text: dict[int, int] = {}
         self._same_words: dict[Words, int] = {}
         self._lengths: list[int] = []
         self._grams: dict[int, int | list[int]] = {}
         for number, (text, of_row) in enumerate(zip(texts, whole, strict=True)):
             self._same_text.setdefault(exact_form(text), number)
-            body = self._body(of_row)
+            body = words.inside(of_row, self._frame)
             self._lengths.append(len(body))
-            if of_row:
-                self._same_words.setdefault(body or of_row, number)
+            if body:
+                self._same_words.setdefault(body, number)
             for gram in set(_grams(body)):
                 self._index(gram, number)
 
@@ -57,7 +56,7 @@ class Contamination:
         number = self._same_text.get(exact_form(text))
         if number is not None:
             return self._leak(number, "the same text")
-        body = self._body(words.compared(text))
+        body = words.inside(words.compared(text), self._frame)
         number = self._same_words.get(body)
         if number is not None:
             return self._leak(number, "the same words")
@@ -79,18 +78,11 @@ class Contamination:
 
     def _sentence(self, text: str, length: int) -> Leak | None:
         for sentence in words.sentences(text):
-            said = self._body(words.compared(sentence))
+            said = words.inside(words.compared(sentence), self._frame)
             number = self._same_words.get(said)
             if number is not None and len(said) < GRAM and 3 * len(said) >= length:
                 return self._leak(number, "one of its sentences is the whole row")
         return None
-
-    def _body(self, of_text: Words) -> Words:
-        """Without the frame, where the text has it."""
-        head, tail = of_text[: self._head], of_text[len(of_text) - self._tail :]
-        if len(of_text) > self._head + self._tail and self._frame == [head + tail]:
-            return of_text[self._head : len(of_text) - self._tail]
-        return of_text
 
     def _index(self, gram: int, number: int) -> None:
         known = self._grams.setdefault(gram, number)  # most grams stand in one row: no list for them

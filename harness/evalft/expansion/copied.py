@@ -23,8 +23,9 @@ MAX_DIGITS = 15
 
 def tries(rows: Sequence[Example], seed: int) -> Iterator[Draft]:
     """Endless, some of them no change; empty where fewer than two rows copy something of a kind."""
-    head = words.frame([words.pieces(str(row.input)) for row in rows])[0]
-    found = [(row, copied) for row in rows if (copied := _copied(row, head))]
+    head, tail = words.frame([words.pieces(str(row.input)) for row in rows])
+    framed = {piece.strip() for piece in (*head, *tail)}
+    found = [(row, copied) for row in rows if (copied := _copied(row, framed))]
     pool: dict[str, dict[str, str]] = defaultdict(dict)
     for row, copied in found:
         for item, kind in copied.items():
@@ -44,10 +45,9 @@ def tries(rows: Sequence[Example], seed: int) -> Iterator[Draft]:
         yield Draft(source, target, "recombine", tuple(dict.fromkeys(parents)))
 
 
-def _copied(row: Example, head: int) -> dict[str, str]:
-    """Item -> kind. `head`: pieces of the input's frame, in which nothing is exchanged."""
+def _copied(row: Example, framed: set[str]) -> dict[str, str]:
+    """Item -> kind, but for those that stand in what all inputs share."""
     source, target = str(row.input), str(row.target)
-    framed = {piece.strip() for piece in words.pieces(source)[:head]}
     in_target = set(_ITEM.findall(target))
     all_copied = set(re.findall(r"\d+", target)) <= set(re.findall(r"\d+", source))
     found = {}

@@ -42,7 +42,7 @@ class Deduplicator:
         self._ids: list[str] = []
         self._words: list[tuple[str, ...]] = []
         self._vectors: Vectors = embedder.embed([])
-        self._head, self._tail = words.frame([words.pieces(text) for text in pool.values()])
+        self._frame = words.frame([words.pieces(text) for text in pool.values()])
         vectors = self._embed([self._body(text) for text in pool.values()])
         for (name, text), vector in zip(pool.items(), vectors, strict=True):
             self._add(name, text, vector)
@@ -68,8 +68,7 @@ class Deduplicator:
         return removed
 
     def _body(self, text: str) -> str:
-        found = words.pieces(text)
-        return words.join(found[self._head : len(found) - self._tail]) or text
+        return words.join(words.inside(words.pieces(text), self._frame))
 
     def _near_twin(self, text: str) -> Removed | None:
         body = self._body(text)

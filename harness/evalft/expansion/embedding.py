@@ -110,7 +110,9 @@ def _encoder(name: str, spec: str, said: str) -> Embedder:
 
 def _load(files: model_files.ModelFiles, spec: str) -> Any:
     from transformers import AutoModel
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     try:
         model, info = AutoModel.from_pretrained(
             files.folder,

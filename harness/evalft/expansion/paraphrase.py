@@ -56,11 +56,9 @@ _ENDS = (".", "?", "。", "？")
 
 def rows(rows: Sequence[Example], task: TaskConfig, *, seed: int) -> Stream:
     """Drafts with the row's own target: every row's first rewording, then every row's second ...; finite, no two alike."""
-    whole = [words.pieces(str(row.input)) for row in rows]
-    head, tail = words.frame(whole)
     english = looks_english([str(row.input) for row in rows])
     said = () if english else ("paraphrases: the inputs do not look English, so only the mark at their end is varied",)
-    return Stream(_drafts(rows, whole, head, tail, task, english, seed), said)
+    return Stream(_drafts(rows, task, english, seed), said)
 
 
 def looks_english(texts: Sequence[str]) -> bool:
@@ -69,26 +67,19 @@ def looks_english(texts: Sequence[str]) -> bool:
     return bool(found) and 6 * sum(word in _ENGLISH for word in found) >= len(found)
 
 
-def _drafts(
-    rows: Sequence[Example],
-    whole: Sequence[tuple[str, ...]],
-    head: int,
-    tail: int,
-    task: TaskConfig,
-    english: bool,
-    seed: int,
-) -> Iterator[Draft]:
+def _drafts(rows: Sequence[Example], task: TaskConfig, english: bool, seed: int) -> Iterator[Draft]:
     order = random.Random(seed).sample(range(len(rows)), len(rows))
     seen = {exact_form(str(row.input)) for row in rows}
+    whole = [words.pieces(str(row.input)) for row in rows]
+    head, tail = words.frame(whole)
     forms = dict[int, list[str]]()
     for index in order:
-        pieces = whole[index]
-        body = words.join(pieces[head : len(pieces) - tail])
-        target = rows[index].target if task.type == "generation" else ""
-        new = [form for form in _rewordings(body, english) if not _touches(str(target), body, form)]
-        before, after = "".join(pieces[:head]), "".join(pieces[len(pieces) - tail :])
-        space = pieces[head][: len(pieces[head]) - len(pieces[head].lstrip())] if head < len(pieces) else ""
-        forms[index] = [f"{before}{space}{form}{after}".strip() for form in new]
+        inside = words.inside(whole[index], (head, tail))
+        body = words.join(inside)
+        space = inside[0][: -len(inside[0].lstrip())] if inside else ""
+        target = str(rows[index].target) if task.type == "generation" else ""
+        new = [form for form in _rewordings(body, english) if not _touches(target, body, form)]
+        forms[index] = [words.join((*head, space + form, *tail)) for form in new]
     for turn in range(max(map(len, forms.values()), default=0)):
         for index in order:
             if turn < len(forms[index]) and (form := exact_form(forms[index][turn])) not in seen:
@@ -138,7 +129,7 @@ def _end_mark(text: str) -> str:
 def _touches(target: str, before: str, after: str) -> bool:
     """Whether words or marks that one text has and the other has not stand in the target."""
     held = set(_tokens(target))
-    return bool(held & (set(_tokens(before)) ^ set(_tokens(after)))) and bool(target)
+    return bool(held & (set(_tokens(before)) ^ set(_tokens(after))))
 
 
 def _tokens(text: str) -> list[str]:

@@ -23,6 +23,7 @@ from itertools import combinations
 from evalft.config import TaskConfig
 from evalft.expansion import copied, words
 from evalft.expansion.drafts import Draft, Stream, exact_form
+from evalft.expansion.words import Words
 from evalft.records import Example
 
 SHARED_ENVIRONMENTS = (2, 1)
@@ -31,7 +32,7 @@ MAX_SPAN_WORDS = 12
 LONG_WORDS = 60
 MAX_WORDS = 20_000
 """Words of train inputs to learn from: what bounds time and memory."""
-MAX_MISSES = 1_000
+MAX_MISSES = 300
 """Tries in succession that bring nothing new before a stream counts as used up."""
 MAX_FILLERS_TRIED = 30
 MAX_WORDS_PER_ENVIRONMENT = 50
@@ -43,7 +44,6 @@ MIN_SHARE = 1 / 4
 START, END = "^", "$"
 CLASS = "\0"
 """Begins the name of a class: no word does."""
-Words = tuple[str, ...]
 Environment = tuple[str, str]
 
 
@@ -117,9 +117,8 @@ class _Pieces:
     def __init__(self, rows: Sequence[Example], groups: Sequence[Hashable]) -> None:
         self.rows, self.groups = rows, groups
         whole = [words.pieces(str(row.input)) for row in rows]
-        self.head, self.tail = words.frame(whole)
-        self.whole = whole
-        self.bodies = [(START, *text[self.head : len(text) - self.tail], END) for text in whole]
+        self.frame = words.frame(whole)
+        self.bodies = [(START, *words.inside(text, self.frame), END) for text in whole]
         self.longest = max(map(len, self.bodies), default=0)
         short = [body for body in self.bodies if len(body) <= LONG_WORDS + 2]
         self.paired = _paired(short)
@@ -144,8 +143,8 @@ class _Pieces:
                 break
             body, donor = found
             donors.append(donor)
-        text = self.whole[base]
-        return words.join((*text[: self.head], *body[1:-1], *text[len(text) - self.tail :])), donors
+        head, tail = self.frame
+        return words.join((*head, *body[1:-1], *tail)), donors
 
     def _exchange(self, body: Words, group: Hashable, shared: int, rng: random.Random) -> tuple[Words, int] | None:
         abstract = self._abstract(body)

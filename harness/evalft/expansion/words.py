@@ -16,8 +16,10 @@ _SENTENCE_END = re.compile(r"((?<=[.!?])\s+|(?<=[。！？])|\s*\n\s*)")
 
 MIN_INPUTS_OF_A_FRAME = 5
 
+Words = tuple[str, ...]
 
-def pieces(text: str) -> tuple[str, ...]:
+
+def pieces(text: str) -> Words:
     """Words and punctuation marks, each with the space before it (the first with one too): see `join`."""
     return tuple(_PIECE.findall(" " + text.strip()))
 
@@ -26,7 +28,7 @@ def join(parts: Sequence[str]) -> str:
     return "".join(parts).strip()
 
 
-def compared(text: str) -> tuple[str, ...]:
+def compared(text: str) -> Words:
     """The words without case and punctuation."""
     return tuple(_COMPARED.findall(unicodedata.normalize("NFKC", text).casefold()))
 
@@ -38,18 +40,27 @@ def sentences(text: str) -> list[str]:
     return _SENTENCE_END.split(text)
 
 
-def frame(texts: Sequence[Sequence[str]]) -> tuple[int, int]:
-    """(leading, trailing) items that all texts share, such as "Convert to LaTeX:"; every text keeps an item between.
+def frame(texts: Sequence[Sequence[str]]) -> tuple[Words, Words]:
+    """What all texts begin and end with, such as "Convert to LaTeX:"; every text keeps an item between.
 
-    (0, 0) under 5 distinct texts, of which nothing can be said."""
+    Nothing under 5 distinct texts, of which nothing can be said."""
     distinct = sorted(set(map(tuple, texts)))
     if len(distinct) < MIN_INPUTS_OF_A_FRAME:
-        return 0, 0
+        return (), ()
     shortest = min(map(len, distinct))
-    head = _shared(distinct, range(shortest))
-    tail = _shared(distinct, range(-1, -shortest - 1, -1))
-    head = min(head, max(shortest - 1, 0))
-    return head, min(tail, max(shortest - 1 - head, 0))
+    head = min(_shared(distinct, range(shortest)), max(shortest - 1, 0))
+    tail = min(_shared(distinct, range(-1, -shortest - 1, -1)), max(shortest - 1 - head, 0))
+    one = distinct[0]
+    return one[:head], one[len(one) - tail :]
+
+
+def inside(text: Words, frame: tuple[Words, Words]) -> Words:
+    """The text without the frame, where it has that and more."""
+    head, tail = frame
+    end = len(text) - len(tail)
+    if end > len(head) and text[: len(head)] == head and text[end:] == tail:
+        return text[len(head) : end]
+    return text
 
 
 def _shared(texts: Sequence[Sequence[str]], places: range) -> int:

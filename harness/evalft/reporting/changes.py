@@ -28,7 +28,7 @@ TESTS = {
     "bca": "paired bootstrap (BCa)",
     "basic": "paired bootstrap (basic)",
     "jackknife_t": "jackknife over groups, Student's t",
-    "normal": "normal approximation of the paired difference",
+    "normal": "normal approximation",
 }
 _TOKEN = re.compile(
     r"\s*(?:[\u3040-\u30ff\u3400-\u9fff]"  # a character where words are not parted by spaces

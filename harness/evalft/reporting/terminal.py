@@ -42,8 +42,7 @@ def show(run: Path, console: Console) -> None:
         for command in found.waiting.commands:  # whole, to be copied: the terminal wraps it
             console.print(plain(command), soft_wrap=True)
     console.print(plain(f"Verdict: {(found.verdict.action or 'none').replace('_', ' ')}", "bold"))
-    tags = f" ({', '.join(found.verdict.tags)})" if found.verdict.tags else ""
-    console.print(plain(found.verdict.sentence + tags))
+    console.print(plain(found.verdict.tagged_sentence))
     for reason in found.verdict.reasons:
         item(reason)
     if found.verdict.flips_if:

@@ -88,7 +88,7 @@ def stages(summary: Mapping[str, Any]) -> Stages | None:
         return None
     metrics = tuple(dict.fromkeys(metric for stage in found for metric in stage["dev"]))
     n = next((range_["n"] for stage in found for range_ in stage["dev"].values() if range_.get("n")), None)
-    dev_rows = f"{_rows(n, 'dev row')}" if n else "dev"
+    dev_rows = _rows(n, "dev row") if n else "dev"
     choice = _choice(found)
     return Stages(
         metrics=metrics,

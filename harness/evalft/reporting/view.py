@@ -35,9 +35,9 @@ SYMBOLS = {"pass": "✓", "fail": "✗", "undecided": "?"}
 class Verdict:
     action: str | None
     sentence: str
-    candidate: str | None
+    tagged_sentence: str
+    """The same with the candidate's tags in it, where they cannot stand beside it."""
     tags: tuple[str, ...]
-    """Of that candidate."""
     reasons: tuple[str, ...]
     flips_if: tuple[str, ...]
     steps: tuple[str, ...]
@@ -91,6 +91,7 @@ def read(run: Path) -> View:
     base = base_name(summary)
     tags_of = {entry["name"]: tags(entry, base) for entry in entries}
     candidates = tuple(shown(i, entry, base, columns, thresholds) for i, entry in enumerate(entries, 1))
+    verdict = _verdict(summary, tags_of)
     found_stages, found_expansion = stages(summary), expansion(summary, tags_of)
     task = summary["task"]
     return View(
@@ -102,8 +103,8 @@ def read(run: Path) -> View:
         version=str(summary.get("evalft") or ""),
         banner=_banner(summary),
         waiting=waiting(summary, manifest),
-        verdict=_verdict(summary, tags_of),
-        story=_story(summary, tags_of, found_stages, found_expansion),
+        verdict=verdict,
+        story=_story(summary, verdict, tags_of, found_stages, found_expansion),
         diffs=diffs(summary, tags_of, confidence),
         stages=found_stages,
         expansion=found_expansion,
@@ -173,7 +174,7 @@ def _verdict(summary: Mapping[str, Any], tags_of: Mapping[str, tuple[str, ...]])
     return Verdict(
         action=action,
         sentence=_sentence(summary, verdict, {}, after_training=trained(summary)),
-        candidate=candidate,
+        tagged_sentence=_sentence(summary, verdict, tags_of, after_training=trained(summary)),
         tags=tags_of.get(candidate, ()) if candidate else (),
         reasons=reasons,
         flips_if=tuple(verdict.get("flips_if", ())),
@@ -204,6 +205,7 @@ def _has_thresholds(summary: Mapping[str, Any]) -> bool:
 
 def _story(
     summary: Mapping[str, Any],
+    verdict: Verdict,
     tags_of: Mapping[str, tuple[str, ...]],
     stages: Stages | None,
     expansion: Expansion | None,
@@ -211,12 +213,12 @@ def _story(
     """Empty where nothing was trained: then there is no before and after."""
     if not trained(summary):
         return ()
-    before, after = summary.get("verdict_before"), summary["verdict"] or {}
+    before = summary.get("verdict_before")
     sentences = {
         "Verdict before": _sentence(summary, before, tags_of, after_training=False) if before else "",
         "Training data": expansion.sentence if expansion else "",
         "Stages": stages.sentence if stages else "",
-        "Verdict after": _sentence(summary, after, tags_of, after_training=True),
+        "Verdict after": verdict.tagged_sentence,
     }
     return tuple((name, sentence) for name, sentence in sentences.items() if sentence)
 
