@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
+import jsonschema
 import numpy as np
 import pytest
 import scipy.stats
+from sklearn.metrics import brier_score_loss, f1_score, roc_auc_score
 
-from evalft.comparison import compare
-from evalft.records import Score
+from evalft import scoring
+from evalft.comparison import Comparison, as_summary, compare, groups_of
+from evalft.config import TaskConfig
+from evalft.records import Example, Failure, Outcome, Prediction, Score
+from evalft.reporting import view
+from evalft.scoring import Scored
 
 
 def scored(name: str, values: list[float], prefix: str = "row") -> list[Score]:
@@ -91,3 +100,130 @@ def test_only_metrics_with_a_row_score_on_both_sides_are_compared() -> None:
 def test_nothing_in_common_is_no_comparison() -> None:
     found = compare(scored("accuracy", [1.0]), scored("accuracy", [1.0], "other"), primary="accuracy")
     assert found.changes == () and dict(found.metrics) == {}
+
+
+# ---------------------------------------------------------------- metrics of all rows together
+
+LABELS = ["routine", "urgent"]
+TASK = {"type": "classification", "labels": LABELS, "positive": "urgent", "metrics": ["f1", "roc_auc", "brier"]}
+
+
+def two_candidates(n: int = 160, grouped: bool = False, **task: object) -> tuple[list[Example], Scored, Scored]:
+    """Examples, and two candidates with probabilities of their own, the second the better one; one answer failed."""
+    rng = np.random.default_rng(1)
+    examples = []
+    for i in range(n):
+        group = f"g{i % 20}" if grouped and i % 5 else None
+        examples.append(Example(f"e{i}", f"row {i}", LABELS[int(rng.random() < 0.3)], {}, group=group))
+    sides = []
+    for noise in (1.5, 0.8):
+        outcomes: list[Outcome] = []
+        for i, example in enumerate(examples):
+            urgent = 1 / (1 + np.exp(-(2 * (example.target == "urgent") - 1 + noise * rng.normal())))
+            said = (LABELS[int(urgent > 0.5)],)
+            probs = {"routine": 1 - urgent, "urgent": float(urgent)}
+            outcomes.append(Prediction(example.id, i, 0, None, said, probs, "log_likelihood", cost_usd=0.1 * noise))
+        outcomes[3] = Failure("e3", 3, 0, "refused", "")
+        sides.append(scoring.score(examples, outcomes, TaskConfig.model_validate(TASK | task)))
+    return examples, sides[0], sides[1]
+
+
+def compared(examples: list[Example], before: Scored, after: Scored, **more: float) -> Comparison:
+    return compare(
+        before.scores,
+        after.scores,
+        primary=before.row_metric,
+        groups=groups_of(examples),
+        measures=(before.measures, after.measures),
+        **more,
+    )
+
+
+def test_metrics_that_rows_have_no_score_of_are_compared_too() -> None:
+    examples, before, after = two_candidates()
+    found = compared(examples, before, after)
+    assert list(found.metrics) == ["f1", "roc_auc", "brier", "accuracy", "strict_accuracy"]
+    for name in ("f1", "roc_auc", "brier"):
+        change, old, new = found.metrics[name], before.intervals[name].value, after.intervals[name].value
+        assert old is not None and new is not None
+        assert (change.before, change.after, change.delta) == pytest.approx((old, new, new - old))
+        assert change.test == "bca" and change.n == len(examples)
+        assert change.low is not None and change.high is not None and change.p_value is not None
+        assert (change.low <= 0 <= change.high) == (change.p_value > 0.05)
+    assert found.metrics["brier"].delta is not None and found.metrics["brier"].delta < 0  # as it is: lower is better
+    assert found.metrics["accuracy"] == compare(before.scores, after.scores, primary="accuracy").metrics["accuracy"]
+    assert found.row_metric == "accuracy"
+
+
+def test_the_differences_are_scikit_learns() -> None:
+    rng = np.random.default_rng(2)
+    truth = [LABELS[i] for i in rng.integers(0, 2, 120)]
+    examples = [Example(f"e{i}", f"row {i}", label, {}) for i, label in enumerate(truth)]
+    probs = [np.clip(0.3 + 0.4 * (np.array(truth) == "urgent") + rng.normal(0, s, 120), 0, 1) for s in (0.4, 0.2)]
+    scored = []
+    for p in probs:
+        outcomes = [
+            Prediction(e.id, i, 0, None, (LABELS[int(x > 0.5)],), {"routine": 1 - x, "urgent": x}, "softmax")
+            for i, (e, x) in enumerate(zip(examples, p.tolist(), strict=True))
+        ]
+        scored.append(scoring.score(examples, outcomes, TaskConfig.model_validate(TASK)))
+    found = compared(examples, *scored).metrics
+    urgent = np.array(truth) == "urgent"
+    for name, metric in (
+        ("f1", lambda p: f1_score(urgent, p > 0.5)),
+        ("roc_auc", lambda p: roc_auc_score(urgent, p)),
+        ("brier", lambda p: brier_score_loss(urgent, p)),
+    ):
+        assert found[name].delta == pytest.approx(metric(probs[1]) - metric(probs[0]))
+
+
+def test_costs_and_latencies_are_not_compared() -> None:
+    found = compared(*two_candidates())
+    assert not {"cost_per_query", "latency_p50", "latency_p95"} & set(found.metrics)
+
+
+def test_metrics_of_all_rows_are_judged_by_group_too() -> None:
+    examples, before, after = two_candidates(grouped=True)
+    groups = groups_of(examples)
+    assert groups is not None and len(set(groups.values())) > 40  # rows without a group stand alone
+    assert groups_of([Example("a", "a", "b", {})]) is None
+    found = compared(examples, before, after)
+    alone = compare(before.scores, after.scores, primary="accuracy", measures=(before.measures, after.measures))
+    assert found.metrics["f1"].delta == alone.metrics["f1"].delta
+    assert found.metrics["f1"].low != alone.metrics["f1"].low
+
+
+def test_what_is_not_measured_keeps_the_measures_own_reason() -> None:
+    rows = [Example(f"e{i}", f"row {i}", "routine", {}) for i in range(30)]
+    outcomes = [Prediction(row.id, i, 0, None, ("routine",)) for i, row in enumerate(rows)]
+    one = scoring.score(rows, outcomes, TaskConfig.model_validate(TASK))
+    found = compared(rows, one, one).metrics["f1"]
+    assert found.delta is None and found.p_value is None and found.reason == one.intervals["f1"].reason
+
+
+def test_measures_of_other_rows_are_refused() -> None:
+    examples, before, after = two_candidates()
+    with pytest.raises(ValueError, match="160 rows, 150 are matched"):
+        compare(before.scores[:150], after.scores[:150], primary="accuracy", measures=(before.measures, after.measures))
+
+
+def test_the_summary_holds_numbers_only_and_says_what_was_not_measured() -> None:
+    examples, before, after = two_candidates()
+    written = as_summary(compared(examples, before, after), "base", "base-tuned", "f1")
+    schema = json.loads((Path(view.__file__).parent / "summary.schema.json").read_text())
+    jsonschema.validate(written, schema["$defs"]["diff"] | {"$defs": schema["$defs"]})
+    json.dumps(written, allow_nan=False)
+    assert list(written["metrics"])[0] == "f1" and written["primary"] == "f1" and written["unmeasured"] == {}
+    assert (written["baseline"], written["tuned"], written["row_metric"]) == ("base", "base-tuned", "accuracy")
+    right = [{s.id: s.values["accuracy"] for s in side.scores} for side in (before, after)]
+    assert written["fixed_ids"] == [e.id for e in examples if right[1][e.id] > right[0][e.id]]
+    assert written["broken_ids"] == [e.id for e in examples if right[1][e.id] < right[0][e.id]]
+    assert (written["fixed"], written["broken"]) == (len(written["fixed_ids"]), len(written["broken_ids"]))
+    assert written["fixed"] + written["broken"] + written["same"] == len(examples)
+
+
+def test_a_metric_without_an_interval_is_named_with_its_reason_in_the_summary() -> None:
+    before, after = scored("accuracy", [0.0] * 20), scored("accuracy", [1.0] * 20)
+    groups = {score.id: f"g{score.index % 4}" for score in before}
+    written = as_summary(compare(before, after, primary="accuracy", groups=groups), "a", "b", "accuracy")
+    assert written["metrics"] == {} and "4 groups" in written["unmeasured"]["accuracy"]

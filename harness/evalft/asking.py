@@ -17,7 +17,7 @@ from evalft import cache, candidates, scoring
 from evalft.cache import Cache
 from evalft.candidates.api import ApiCandidate
 from evalft.config import CandidateConfig, Config, TaskConfig
-from evalft.errors import BudgetReached, EvalftError
+from evalft.errors import BUDGET, INTERRUPTED, BudgetReached, EvalftError
 from evalft.execution import Asking
 from evalft.prices import HourPrice, TokenPrice
 from evalft.progress import Progress
@@ -31,8 +31,10 @@ class Unfinished(EvalftError):
     """Asking ended early: `why` is budget or interrupted. What was answered is on disk, and the same command goes on."""
 
     def __init__(self, why: str) -> None:
-        super().__init__(why)
+        with_what = " with a higher --max-cost" if why == "budget" else ""
+        super().__init__(f"stopped ({why}); the same command{with_what} goes on where this one stopped")
         self.why = why
+        self.status = BUDGET if why == "budget" else INTERRUPTED
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from evalft.preparing import Prepared, requests_for
 from evalft.prices import hour_price, token_price
 from evalft.progress import Progress
 from evalft.prompts import Request
-from evalft.records import Example, Outcome, Prediction
+from evalft.records import Example, Failure, Outcome, Prediction
 
 CHECKED_ROWS = 50
 """Train rows that the teacher is tried on first."""
@@ -64,6 +64,24 @@ def expand(prepared: Prepared, progress: Progress) -> list[Example]:
     return rows
 
 
+def teacher_of(config: Config) -> CandidateConfig | None:
+    """The candidate with the teacher's model, as it is scored; else the model alone. Raises UserError where its price is
+    not known."""
+    spec = config.expand.teacher
+    if spec is None:
+        return None
+    same = next((one for one in config.candidates if spec in (one.model, one.name)), None)
+    found = (same or CandidateConfig(model=spec, name=spec)).model_copy(update={"samples": 1})
+    try:
+        _price(found, config)
+    except UserError:
+        raise UserError(
+            f"expand.teacher: the price of {spec} is not known; name it among the candidates with its price, "
+            f"{{model: {spec}, price: {{input: 0.20, output: 0.60}}}} (USD per million tokens)"
+        ) from None
+    return found
+
+
 def _said(facts: Mapping[str, Any], config: Config) -> str:
     made = f"{facts['train_rows']:,} train rows and {facts['generated']:,} generated ones"
     removed = ", ".join(f"{count:,} {why}" for why, count in facts["removed"].items() if count)
@@ -91,7 +109,7 @@ class _Expansion:
         target_rows = self.config.expand.target_rows or planning.DEFAULT_TARGET_ROWS
         wanted = max(0, target_rows - len(self.train))
         reason = can_expand(self.train) if wanted else f"expand.target_rows is {target_rows:,}, and so many there are"
-        teacher = self._teacher()
+        teacher = teacher_of(self.config)
         agreement = None
         if reason:
             self._note(f"no rows were generated: {reason}")
@@ -124,15 +142,6 @@ class _Expansion:
         if not kept:
             raise UserError("task.train: every row is also in test or dev; name other rows")
         return kept, gone
-
-    def _teacher(self) -> CandidateConfig | None:
-        """The candidate with the teacher's model, as it is scored; else the model alone."""
-        spec = self.config.expand.teacher
-        if spec is None:
-            return None
-        same = next((one for one in self.config.candidates if spec in (one.model, one.name)), None)
-        found = same or CandidateConfig(model=spec, name=spec)
-        return found.model_copy(update={"samples": 1})
 
     def _agreement(self, teacher: CandidateConfig) -> dict[str, Any]:
         """The teacher on train rows: how often it says what their targets say."""
@@ -214,14 +223,12 @@ class _Expansion:
         text = self.task.model_copy(
             update={"type": "generation", "labels": None, "positive": None, "metrics": [MetricSpec(name="exact_match")]}
         )
-        part = self.folder.part("writing")
+        place = self.folder.part("writing")
         most = max(planning.max_tokens(writer, text, ()), INPUTS_PER_REQUEST * (2 * longest + 16))
         for start in range(0, len(requests), 8):
             some = requests[start : start + 8]
-            self._ask_job(
-                Job(writer, requests[: start + 8], None, _price(writer, self.config), most, part, text, "writing")
-            )
-            answered = {outcome.index: outcome for outcome in part.read_predictions(writer.name)}
+            job = Job(writer, requests[: start + 8], None, _price(writer, self.config), most, place, text, "writing")
+            answered = {outcome.index: outcome for outcome in self._ask_job(job)}
             for request in some:
                 outcome = answered.get(request.index)
                 self.cost_usd += outcome.cost_usd if outcome else 0.0
@@ -289,11 +296,18 @@ class _Expansion:
         title = f"{teacher.name} on train" if scored else f"{teacher.name} as teacher"
         most = planning.max_tokens(teacher, self.task, self.prepared.data.test)
         price = _price(teacher, self.config)
-        self._ask_job(Job(teacher, requests, rows if scored else None, price, most, place, self.task, title))
-        return place.read_predictions(teacher.name)
+        return self._ask_job(Job(teacher, requests, rows if scored else None, price, most, place, self.task, title))
 
-    def _ask_job(self, job: Job) -> None:
+    def _ask_job(self, job: Job) -> list[Outcome]:
+        """Every outcome. A teacher that stopped (no credit left, say) is not one that fails: its rows are still owed."""
         ask([job], self.config, self.folder, fresh=self.folder.manifest()["fresh"], progress=self.progress)
+        outcomes = job.folder.read_predictions(job.candidate.name)
+        for outcome in outcomes:
+            if isinstance(outcome, Failure) and not (outcome.tries or outcome.cached):
+                raise UserError(
+                    f"expand.teacher {self.config.expand.teacher} stopped: {outcome.message}; the same command goes on"
+                )
+        return outcomes
 
     def _note(self, line: str) -> None:
         self.notes.append(line)

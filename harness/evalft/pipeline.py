@@ -60,6 +60,7 @@ def run(
             "thresholds: none are set, so there is nothing to decide; set one with --threshold 'accuracy >= 0.9'"
         )
     progress = progress or _silent()
+    expanding.teacher_of(config)  # what is wrong with it is said before anything is asked
     prepared = prepare(config, out=out, limit=limit, split=None if config.task.train else SPLIT_SHARE)
     with prepared.folder.locked():
         prepared = _open_folder(prepared, fresh)
@@ -88,8 +89,9 @@ def tune(config: Config, *, out: Path | None = None, train_here: bool = True, pr
     prepared = prepare(config, out=out, split=None if config.task.train else SPLIT_SHARE)
     with prepared.folder.locked():
         prepared = _open_folder(prepared, fresh=False)
+        base = tuning.base_of(prepared)
         rows = expanding.expand(prepared, progress)
-        tuning.tune(prepared, rows, tuning.base_of(prepared), train_here=train_here, progress=progress)
+        tuning.tune(prepared, rows, base, train_here=train_here, progress=progress)
     return prepared.folder.path
 
 

@@ -171,9 +171,7 @@ def row_scorer(task: TaskConfig) -> Callable[[Example, Outcome], float]:
     """Scores single outcomes as they arrive: the primary metric's row score, or right and wrong where it has none."""
     spec = _specs(task, ())[0]
     if task.type == "generation":
-        return lambda example, outcome: float(
-            text.row_scores(spec, [_text(outcome)], [example], task.normalize)[0]
-        )
+        return lambda example, outcome: float(text.row_scores(spec, [_text(outcome)], [example], task.normalize)[0])
     base, average = metrics.averaging(spec.name, _type(task), task.labels or (), task.positive)
 
     def of_labels(example: Example, outcome: Outcome) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -376,12 +377,22 @@ def _wait_for_a_gpu(prepared: Prepared, candidate: CandidateConfig, rows: Sequen
     if planning.has_gpu() or estimate.hours <= LONG_HOURS:
         return
     folder.stage("tune", "waiting")
-    name = folder.path.name
     raise Waiting(
         f"there is no GPU here and training would take about {estimate.hours:.1f} hours "
         "(--train-here trains all the same)",
-        [f"rsync -a {folder.path}/ GPU-MACHINE:{name}/", f"ssh GPU-MACHINE evalft run {name}"],
+        _hand_off(folder.path.absolute(), [*(one.model for one in config.candidates), candidate.model]),
     )
+
+
+def _hand_off(run: Path, models: Iterable[str]) -> list[str]:
+    """The two commands. Model folders go along, to where the run folder's config finds them: -R keeps what stands behind
+    /./ of a path."""
+    local = {Path(model[3:]) for model in models if model.startswith("hf:") and Path(model[3:]).is_dir()}
+    places = [run, *sorted(local)]
+    above = Path(os.path.commonpath([run.parent, *(place.parent for place in places)]))
+    sent = " ".join(shlex.quote(f"{above}/./{place.relative_to(above)}") for place in places)
+    goes_on = f"cd evalft-run && evalft run {shlex.quote(str(run.relative_to(above)))}"
+    return [f"rsync -aR {sent} GPU-MACHINE:evalft-run/", f"ssh GPU-MACHINE {shlex.quote(goes_on)}"]
 
 
 def processes(tune: TuneConfig) -> int:

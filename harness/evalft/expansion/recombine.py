@@ -5,7 +5,8 @@ same environment may be exchanged. One shared environment is weak evidence in fe
 
 - an environment is the word before and the word after, where words of one class count as the same (a class: words that
   share environments themselves, and rarer words that are seen only where such a class is);
-- two spans are interchangeable when they share three environments (two, when that is used up);
+- two spans are interchangeable when they share two environments (one, when that is used up), and a quarter of the rarer
+  one's; an environment of two classes ("x _ y") tells nothing and does not count;
 - words that come in pairs in every row (both "root" of "the root of x end root", a tag, a quotation mark) are exchanged
   in pairs only, so that what is nested stays well-formed.
 
@@ -30,6 +31,7 @@ SHARED_ENVIRONMENTS = (2, 1)
 MAX_EXCHANGES = 3
 MAX_SPAN_WORDS = 12
 LONG_WORDS = 60
+"""Words (and marks) of a row, the frame not counted, from which sentences are exchanged instead of spans."""
 MAX_WORDS = 20_000
 """Words of train inputs to learn from: what bounds time and memory."""
 MAX_MISSES = 300
@@ -41,7 +43,7 @@ MIN_CLASS_WORDS = 3
 MIN_SHARE = 1 / 4
 """Of their environments, what words of a class (of the commoner one) and spans (of the rarer one) have in common."""
 
-START, END = "^", "$"
+START, END = "<start>", "<end>"  # no piece of a text: it would be three
 CLASS = "\0"
 """Begins the name of a class: no word does."""
 Environment = tuple[str, str]
@@ -120,21 +122,21 @@ class _Pieces:
         self.frame = words.frame(whole)
         self.bodies = [(START, *words.inside(text, self.frame), END) for text in whole]
         self.longest = max(map(len, self.bodies), default=0)
-        short = [body for body in self.bodies if len(body) <= LONG_WORDS + 2]
+        short = [body for number, body in enumerate(self.bodies) if not self._is_long(number)]
         self.paired = _paired(short)
         self.classes = _classes(short, self.paired)
         self.environments: dict[Words, set[Environment]] = defaultdict(set)
         """Of each span, words replaced by their class."""
-        self.fillers: dict[tuple[Hashable, Environment], dict[Words, int]] = defaultdict(dict)
-        """What stood in an environment, in which row of the group."""
-        self._learn()
-        self.listed: dict[tuple[Hashable, Environment], list[tuple[Words, int]]] = {}
+        self.fillers: dict[tuple[Hashable, Environment], list[tuple[Words, int]]] = {}
+        """What stood in an environment, each span once, with a row of the group that has it."""
         self.sentences: dict[tuple[Hashable, str], list[tuple[str, int]]] = defaultdict(list)
+        """What stood first, last or between in long rows, and in which."""
+        self._learn_spans()
         self._learn_sentences()
 
     def varied(self, base: int, shared: int, rng: random.Random) -> tuple[str, list[int]]:
         """The row's input after some exchanges, and the rows that gave the pieces."""
-        if len(self.bodies[base]) > LONG_WORDS + 2:
+        if self._is_long(base):
             return self._with_other_sentence(base, rng)
         body, donors = self.bodies[base], []
         for _ in range(rng.randint(1, MAX_EXCHANGES)):
@@ -154,7 +156,7 @@ class _Pieces:
             out = abstract[start:end]
             if len(self.environments.get(out, ())) < shared or not self._is_balanced(out):
                 continue
-            fillers = self._fillers((group, (abstract[start - 1], abstract[end])))
+            fillers = self.fillers.get((group, (abstract[start - 1], abstract[end])), [])
             forms: dict[Words, list[tuple[Words, int]]] = defaultdict(list)
             for filler, donor in rng.sample(fillers, min(MAX_FILLERS_TRIED, len(fillers))):
                 form = self._abstract(filler)
@@ -174,37 +176,36 @@ class _Pieces:
     def _with_other_sentence(self, base: int, rng: random.Random) -> tuple[str, list[int]]:
         """One sentence replaced by another row's: first by first, last by last, inner by inner."""
         parts = words.sentences(str(self.rows[base].input))
-        places = range(0, len(parts), 2)
-        place = rng.choice(places)
+        place = rng.choice(range(0, len(parts), 2))
         others = self.sentences[self.groups[base], _position(place, len(parts))]
         parts[place], donor = rng.choice(others)
         return "".join(parts).strip(), [donor]
 
     # ------------------------------------------------------------ learning
 
-    def _learn(self) -> None:
+    def _learn_spans(self) -> None:
+        fillers: dict[tuple[Hashable, Environment], dict[Words, int]] = defaultdict(dict)
         for number, body in enumerate(self.bodies):
-            if len(body) > LONG_WORDS + 2:
+            if self._is_long(number):
                 continue
             abstract = self._abstract(body)
             for start, end in _spans(body):
                 environment = (abstract[start - 1], abstract[end])
-                if not all(word.startswith(CLASS) for word in environment):  # such a one tells nothing
+                if not all(word.startswith(CLASS) for word in environment):
                     self.environments[abstract[start:end]].add(environment)
                 if self._is_balanced(body[start:end]):
-                    self.fillers[self.groups[number], environment].setdefault(body[start:end], number)
+                    fillers[self.groups[number], environment].setdefault(body[start:end], number)
+        self.fillers = {place: list(spans.items()) for place, spans in fillers.items()}
 
     def _learn_sentences(self) -> None:
-        for number, body in enumerate(self.bodies):
-            if len(body) > LONG_WORDS + 2:
+        for number in range(len(self.rows)):
+            if self._is_long(number):
                 parts = words.sentences(str(self.rows[number].input))
                 for place in range(0, len(parts), 2):
                     self.sentences[self.groups[number], _position(place, len(parts))].append((parts[place], number))
 
-    def _fillers(self, key: tuple[Hashable, Environment]) -> list[tuple[Words, int]]:
-        if key not in self.listed:
-            self.listed[key] = list(self.fillers.get(key, {}).items())
-        return self.listed[key]
+    def _is_long(self, number: int) -> bool:
+        return len(self.bodies[number]) > LONG_WORDS
 
     def _abstract(self, span: Words) -> Words:
         return tuple(self.classes.get(word, word) for word in span)

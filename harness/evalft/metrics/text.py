@@ -136,7 +136,9 @@ def accepted(example: Example, column: str) -> list[tuple[str, float]]:
         if column not in example.row:
             near = difflib.get_close_matches(column, list(example.row), n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
-            raise BadValue(f"no column {column!r} (task.metrics: graded); {hint}its columns are {listed(example.row, 30)}")
+            raise BadValue(
+                f"no column {column!r} (task.metrics: graded); {hint}its columns are {listed(example.row, 30)}"
+            )
         value = example.row[column]
         items = _json_or_none(value) if isinstance(value, str) else value
         if not isinstance(items, list) or not items:
@@ -150,12 +152,12 @@ def accepted(example: Example, column: str) -> list[tuple[str, float]]:
 
 
 def _with_grade(item: object, what: str) -> tuple[str, float]:
-    score: object = 1
+    answer, score = item, 1.0
     if isinstance(item, dict):
         if not {"text", "score"} <= item.keys():
             raise BadValue(f"{what} has no {'text' if 'text' not in item else 'score'}")
-        item, score = item["text"], item["score"]
-    text = as_text(item, what)
+        answer, score = item["text"], item["score"]
+    text = as_text(answer, what)
     if not text.strip():
         raise BadValue(f"{what} is empty")
     if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:

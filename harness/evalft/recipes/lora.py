@@ -73,7 +73,7 @@ class _Job:
     base: ModelFiles
     adapter: ModelFiles | None
     tokenizer: Any
-    data: tokens.Prepared
+    data: tokens.Checked
     precision: str
     device: str
     said: list[str]
@@ -248,7 +248,7 @@ def _text_config(base: ModelFiles) -> Any:
 
 def _prepare_rows(
     method: str, options: argparse.Namespace, base: ModelFiles, tokenizer: Any
-) -> tuple[tokens.Prepared, list[str]]:
+) -> tuple[tokens.Checked, list[str]]:
     text_rows = tokens.read(options.data, method)
     prompts = ModelPrompts(tokenizer, (), options.template_options)
     ends = _ends(base, tokenizer)
@@ -362,7 +362,9 @@ def _targets(model: Any, names: Sequence[str]) -> str | list[str]:
 def _with_adapter(model: Any, adapter: ModelFiles, spec: str) -> Any:
     """The base with a LoRA to train on; every tensor of its file must find its place."""
     try:
-        made = PeftModel.from_pretrained(model, str(adapter.folder), is_trainable=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of names that do not match: compared below
+            made = PeftModel.from_pretrained(model, str(adapter.folder), is_trainable=True)
     except Exception as error:
         raise UserError(f"--adapter: {spec} does not fit the base: {first_line(error)}") from None
     with safe_open(adapter.folder / "adapter_model.safetensors", framework="pt") as file:

@@ -46,7 +46,7 @@ class TokenRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class Checked:
     rows: list[TokenRow]
     left_out: int
     longest: int
@@ -152,7 +152,7 @@ def _begins(whole: list[int], beginning: list[int]) -> bool:
 
 def check(
     rows: Sequence[TextRow], tokens: Sequence[TokenRow], ends: Sequence[int], most: float, limit_is_context: bool
-) -> Prepared:
+) -> Checked:
     """The rows to train on, of at most `most` tokens. Raises UserError where none or fewer than 99 % are left."""
     if not rows:
         raise UserError("there are no rows to train on")
@@ -183,7 +183,7 @@ def check(
                 else f"set tune.max_length to {longest}, or shorten the rows"
             )
         raise UserError(f"{'; '.join(said)}; {remedy}")
-    return Prepared(kept, left_out, max(made.length for made in kept), said)
+    return Checked(kept, left_out, max(made.length for made in kept), said)
 
 
 def _reason(row: TextRow, made: TokenRow, ends: Sequence[int], most: float) -> str:
