@@ -219,11 +219,10 @@ def test_a_large_train_set_is_sampled_and_it_is_said() -> None:
 
 
 def test_without_a_teacher_pieces_come_from_rows_of_the_same_label() -> None:
-    verbs, things = ("lost", "found", "broke", "sold"), ("card", "phone", "car", "book")
-    texts = [f"i {verb} my {thing} today" for verb in verbs[:3] for thing in things[:3]]
-    texts += [f"i {verb} my {thing} today" for verb in verbs[2:] for thing in ("dog", "cat", "cow")]
-    targets = ["a"] * 9 + ["b"] * 6
-    rows = examples(texts[:-1] + ["i sold my cow today or so"], targets)
+    things = {"a": ("card", "phone", "car"), "b": ("dog", "cat", "cow")}
+    forms = ("i lost my {} today", "where is my {} now", "he took our {} away", "they want the {} too")
+    said = [(form.format(thing), label) for label in things for thing in things[label] for form in forms]
+    rows = examples([text for text, _ in said[::2] + said[1::6]], [label for _, label in said[::2] + said[1::6]])
     own = {label: {word for row in rows if row.target == label for word in str(row.input).split()} for label in "ab"}
     by_id = {row.id: row for row in rows}
     made = list(islice(recombine.rows(rows, LABELS, seed=0).drafts, 50))
@@ -289,8 +288,9 @@ def test_rules_reword_english_and_keep_the_target(text: str, reworded: str) -> N
     assert made[reworded].target == "a" and made[reworded].parents == ("r0",)
 
 
-def test_a_contraction_never_ends_a_sentence() -> None:
-    assert all("it's" not in d.input for d in paraphrase.rows(examples(["yes it is"]), LABELS, seed=0).drafts)
+@pytest.mark.parametrize("text", ["yes it is", "why don't you have it", "isn't the card in my bag"])
+def test_words_are_not_contracted_or_expanded_where_that_is_no_english(text: str) -> None:
+    assert list(paraphrase.rows(examples([text]), LABELS, seed=0).drafts) == []
 
 
 def test_other_languages_lose_their_end_mark_only_and_it_is_said() -> None:
@@ -419,6 +419,7 @@ def test_a_short_held_row_is_found_as_a_sentence_of_a_text() -> None:
     )
     assert check.against("Thanks. I would like to know where my other card has gone.") is None
     assert check.against("x minus y") is None
+    assert Contamination({"test": examples(["3 + 4 = ?"])}).against("3 - 4 = ?") is None
     assert check.against("where is my other card?") is None
 
 

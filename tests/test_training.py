@@ -287,7 +287,13 @@ def test_dpo_trains_on_these_tokens_with_the_end_of_both_sides(base: Path, tmp_p
             assert batch["input_ids"][side, length - 1] == END
 
 
-@pytest.mark.parametrize("template", [tiny_models.CHAT_TEMPLATE, None], ids=["chat", "plain text"])
+@pytest.mark.parametrize(
+    "template",
+    [
+        pytest.param(tiny_models.CHAT_TEMPLATE, id="chat"),
+        pytest.param(None, id="plain text", marks=pytest.mark.slow),
+    ],
+)
 def test_the_candidate_answers_what_it_was_taught_and_stops(template: str | None, tmp_path: Path) -> None:
     base = tiny_models.causal(tmp_path / "base", chat_template=template)
     file = sft_rows(tmp_path / "rows.jsonl", 4)
@@ -395,6 +401,7 @@ def test_a_batch_that_processes_cannot_share_is_refused(
 # ---------------------------------------------------------------- DPO
 
 
+@pytest.mark.slow
 def test_dpo_goes_on_from_the_adapter_and_prefers_the_chosen(base: Path, tmp_path: Path) -> None:
     start = tmp_path / "sft"
     train("sft", base=base, data=sft_rows(tmp_path / "rows.jsonl", 4), out=start, epochs=60, lora_r=4)
@@ -497,6 +504,7 @@ def test_a_stopped_training_ends_in_the_same_weights(
     assert steps == [*range(1, 25)]
 
 
+@pytest.mark.slow
 def test_a_half_written_checkpoint_is_passed_over(
     base: Path, tmp_path: Path, kill_after: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -520,6 +528,7 @@ def test_a_half_written_checkpoint_is_passed_over(
     assert same(tmp_path / "whole", tmp_path / "stopped")
 
 
+@pytest.mark.slow
 def test_checkpoints_of_other_settings_are_thrown_away_and_that_is_said(
     base: Path, tmp_path: Path, kill_after: Callable[[int], None]
 ) -> None:
@@ -670,6 +679,14 @@ here.in_a_process(Path({str(base)!r}), Path({str(tmp_path / "rows.jsonl")!r}), P
     done = progress.read_text()
     time.sleep(3)
     assert progress.read_text() == done
+
+
+def test_messages_of_any_mapping_are_written_whole(tmp_path: Path) -> None:
+    from types import MappingProxyType
+
+    training.write_sft_rows(tmp_path / "rows.jsonl", [([MappingProxyType({"role": "user", "content": "é"})], "a")])
+    [row] = tokens.read(tmp_path / "rows.jsonl", "sft")
+    assert row.messages == ({"role": "user", "content": "é"},) and row.answers == ("a",)
 
 
 def test_keys_are_not_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import site
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -35,7 +36,7 @@ def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
 
 
 def _line(data: Mapping[str, Any]) -> str:
-    return json.dumps(data, ensure_ascii=False, default=list) + "\n"
+    return json.dumps(data, ensure_ascii=False, default=dict) + "\n"
 
 
 def train(
@@ -140,12 +141,10 @@ def _environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if name == "HF_TOKEN" or not name.upper().endswith(("_KEY", "_TOKEN"))
     }
-    paths = [str(Path(__file__).parents[1]), *filter(None, [kept.get("PYTHONPATH")])]
-    return kept | {
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONPATH": os.pathsep.join(paths),
-    }
+    package = str(Path(__file__).parents[1])
+    if package not in site.getsitepackages():  # which on this path would stand before the standard library
+        kept["PYTHONPATH"] = os.pathsep.join(filter(None, [package, kept.get("PYTHONPATH")]))
+    return kept | {"HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 def _errors(log: Path) -> list[str]:

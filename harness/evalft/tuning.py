@@ -20,7 +20,7 @@ from typing import Any, Literal
 from evalft import hyperparameters, planning, scoring, training
 from evalft.asking import Job, ask
 from evalft.candidates.model_files import find_model
-from evalft.config import CandidateConfig, TuneConfig
+from evalft.config import CandidateConfig, TaskConfig, TuneConfig
 from evalft.decision.evidence import LOWER_IS_BETTER
 from evalft.errors import EvalftError, UserError
 from evalft.preparing import Prepared, requests_for, untuned
@@ -295,7 +295,7 @@ def _sampled_pairs(
     if labels_scored:
         outcomes = [drawn for outcome in outcomes for drawn in _drawn(outcome, config.tune.seed)]
     requests = requests_for(config, candidate, rows, train=())
-    return choose_pairs(prepared, rows, requests, outcomes)
+    return choose_pairs(config.task, rows, requests, outcomes)
 
 
 def _drawn(outcome: Outcome, seed: int) -> list[Outcome]:
@@ -308,12 +308,11 @@ def _drawn(outcome: Outcome, seed: int) -> list[Outcome]:
 
 
 def choose_pairs(
-    prepared: Prepared, rows: Sequence[Example], requests: Sequence[Request], outcomes: Iterable[Outcome]
+    task: TaskConfig, rows: Sequence[Example], requests: Sequence[Request], outcomes: Iterable[Outcome]
 ) -> tuple[list[Pair], str]:
     """(at most one pair per row, what became of the rows). The best sample against the worst by the primary metric's row
     score; the reference is chosen where no sample is as good as it; rows whose samples are all alike are dropped.
     Samples cut off at max_tokens have no end and are not used."""
-    task = prepared.own_config.task
     scorer = scoring.row_scorer(task)
     sampled: dict[int, list[tuple[float, str]]] = defaultdict(list)
     for outcome in outcomes:
@@ -334,7 +333,7 @@ def choose_pairs(
     return pairs, said
 
 
-def _reference(row: Example, scorer: Any, task: Any) -> tuple[float, str]:
+def _reference(row: Example, scorer: Any, task: TaskConfig) -> tuple[float, str]:
     text = target_text(task, row.target)
     labels = None if task.type == "generation" else (row.target,) if isinstance(row.target, str) else row.target
     return float(scorer(row, Prediction(row.id, 0, 0, text, labels))), text

@@ -53,10 +53,11 @@ def _copied(row: Example, framed: set[str]) -> dict[str, str]:
     found = {}
     for place in _ITEM.finditer(source):
         item = place[0]
-        kind = _kind(
-            item, starts=not source[: place.start()].strip() or source[: place.start()].rstrip()[-1] in ".!?:\n"
-        )
-        if item not in in_target or item in framed or not kind:
+        if item not in in_target or item in framed:
+            continue
+        before = source[: place.start()].rstrip(" ")
+        kind = _kind(item, starts=not before or before[-1] in ".!?:\n")
+        if not kind:
             continue
         exact = len(_places(item, source)), len(_places(item, target))
         if kind == "letter" and exact[0] != exact[1]:

@@ -95,17 +95,18 @@ def _rewordings(text: str, english: bool) -> list[str]:
 
 
 def _contracted(text: str) -> str:
-    return _swapped(text, _CONTRACTIONS)
+    return _swapped(text, _CONTRACTIONS, behind=r"\s+\w")  # never at the end of a sentence: "yes, it is"
 
 
 def _expanded(text: str) -> str:
-    return _swapped(text.replace("’", "'"), _LONG_FORMS)
+    # Not in a question: "don't you" is not "do not you".
+    subject = "i|you|he|she|it|we|they|this|that|these|those|there|the|a|an|my|your|our|his|her|their"
+    return _swapped(text.replace("’", "'"), _LONG_FORMS, behind=rf"\s+(?!(?:{subject})\b)\w")
 
 
-def _swapped(text: str, forms: dict[str, str]) -> str:
-    pattern = rf"\b(?:{'|'.join(map(re.escape, sorted(forms, key=len, reverse=True)))})\b(?!')"
-    # A contraction does not stand at the end of a sentence: "yes, it is".
-    pattern += r"(?=\s+\w)"
+def _swapped(text: str, forms: dict[str, str], behind: str) -> str:
+    """With every form replaced that stands before what the pattern `behind` describes."""
+    pattern = rf"\b(?:{'|'.join(map(re.escape, sorted(forms, key=len, reverse=True)))})(?={behind})"
 
     def other(found: re.Match[str]) -> str:
         form = forms[found[0].lower()]

@@ -9,9 +9,12 @@ from itertools import takewhile
 
 # Written without spaces between words (Thai, Lao, Khmer, Myanmar, kana, Han): every character is a piece of its own.
 _UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD = rf"[{_UNSPACED}]|(?:(?![{_UNSPACED}])\w)+(?:[-'’.,](?:(?![{_UNSPACED}])\w)+)*"
-_PIECE = re.compile(rf"\s*(?:{_WORD}|[^\w\s])")
-_COMPARED = re.compile(rf"[{_UNSPACED}]|(?:(?![{_UNSPACED}])[^\W_])+")
+# \w lacks the vowel signs and accents that follow a letter as characters of their own.
+_SIGNS = r"\u0300-\u036f\u0591-\u05bd\u0610-\u061a\u064b-\u065f\u0670\u0900-\u0963\u0966-\u0dff"
+_LETTER = rf"(?:(?![{_UNSPACED}])[\w{_SIGNS}])"
+_PIECE = re.compile(rf"\s*(?:[{_UNSPACED}]|{_LETTER}+(?:[-'’.,]{_LETTER}+)*|[^\w\s])")
+# "x - y" is not "x + y", so operators count; hyphens, commas and quotation marks do not.
+_COMPARED = re.compile(rf"[{_UNSPACED}]|(?:(?!_){_LETTER})+|[+*/=<>|^~$€£%&@#\\]|(?<!\S)-|(?<=\d)-(?=\d)")
 _SENTENCE_END = re.compile(r"((?<=[.!?])\s+|(?<=[。！？])|\s*\n\s*)")
 
 MIN_INPUTS_OF_A_FRAME = 5
@@ -29,7 +32,7 @@ def join(parts: Sequence[str]) -> str:
 
 
 def compared(text: str) -> Words:
-    """The words without case and punctuation."""
+    """The words, without case, and the operators; no punctuation."""
     return tuple(_COMPARED.findall(unicodedata.normalize("NFKC", text).casefold()))
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from evalft import config
 from evalft.candidates.model_files import find_adapter, find_model
 from evalft.errors import UserError
+from evalft.hyperparameters import PRECISIONS
 
 REPORT = "training.json"
 PROGRESS = "progress.jsonl"
@@ -49,7 +50,7 @@ def parser(method: str) -> argparse.ArgumentParser:
     made.add_argument("--lora-dropout", type=float, default=0.0, help="none in DPO, whatever this says")
     made.add_argument("--lora-targets", nargs="+", default=["all-linear"], help="names of linear layers")
     made.add_argument("--max-length", type=int, default=0, help="most tokens of a row; 0: as the data and model allow")
-    made.add_argument("--precision", choices=("auto", "float32", "bfloat16", "float16"), default="auto")
+    made.add_argument("--precision", choices=PRECISIONS, default="auto")
     if dpo:
         made.add_argument("--beta", type=float, default=0.1, help="how dear it is to leave the reference")
     made.add_argument("--seed", type=int, default=0)

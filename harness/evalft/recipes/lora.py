@@ -400,6 +400,7 @@ def _run(trainer: Any, job: _Job, started: float) -> tuple[float, list[str]]:
     if _is_first():
         stale = {folder: found for folder in checkpoints.glob("checkpoint-*") if (found := _mark(folder)) != mark}
         for folder in stale:
+            (folder / WHOLE).unlink(missing_ok=True)  # first: a kill here leaves nothing that passes for whole
             shutil.rmtree(folder)
         if any(stale.values()):
             said.append("checkpoints of other settings or data were thrown away")
