@@ -102,7 +102,7 @@ def configured(
         data["providers"] = {"mock": {"base_url": base_url}}
         data["candidates"].append({"name": "endpoint", "model": "mock:m", "price": {"input": 1.0, "output": 2.0}})
     if base:
-        data["candidates"].append({"name": "tiny", "model": f"hf:{base}"})
+        data["candidates"].append({"name": "tiny", "model": f"hf:{base}", "max_tokens": 6})
     for name, section in sections.items():
         data[name] = data.get(name, {}) | section if isinstance(section, dict) else section
     data = {name: section for name, section in data.items() if section is not None}

@@ -142,7 +142,8 @@ async def _open(job: Job, asking: Asking, folder: RunFolder) -> None:
             settled[name] = asking.candidate.settled()
             folder.update_manifest(settled=settled)
         if job.folder.path == folder.path:
-            choices = folder.manifest().get("choices", {}) | {name: asking.choices}
+            said = [choice.replace(f"{folder.path.absolute()}/", "") for choice in asking.choices]  # it can be moved
+            choices = folder.manifest().get("choices", {}) | {name: said}
             device = asking.candidate.identity().get("device")
             runs_on = folder.manifest().get("runs_on", {}) | ({name: device} if device else {})
             folder.update_manifest(choices=choices, runs_on=runs_on)

@@ -55,7 +55,7 @@ def prepare(
     faults, doubts = thresholds_in_doubt(config.parsed_thresholds)
     if faults:
         raise UserError(*faults)
-    data = replace(data, warnings=(*data.warnings, *doubts))
+    data = replace(data, warnings=tuple(dict.fromkeys((*data.warnings, *doubts))))
     config, said = _with_prompts(config, data)
     data = replace(data, assumed=(*data.assumed, *said))
     requests = {candidate.name: _requests(config, candidate, data) for candidate in config.candidates}
