@@ -252,9 +252,14 @@ class _Expansion:
                     self.removed.append(Removed(draft.input, "contaminated", leak.id, f"{leak.role}: {leak.detail}"))
                 else:
                     clean.append((number, draft))
-            found = filters.take_batch([(f"x-{number:06d}", draft.input) for number, draft in clean])
-            for (number, draft), twin in zip(clean, found, strict=True):
-                if twin:
+            twins: dict[int, Removed | None] = {}
+            for reworded in (False, True):  # a paraphrase says what its parent says: only exact twins count there
+                some = [(number, draft) for number, draft in clean if (draft.method == "paraphrase") == reworded]
+                names = [(f"x-{number:06d}", draft.input) for number, draft in some]
+                found = filters.take_batch(names, reworded=reworded)
+                twins |= {number: twin for (number, _), twin in zip(some, found, strict=True)}
+            for number, draft in clean:
+                if twin := twins[number]:
                     self.removed.append(twin)
                 else:
                     kept.append((draft, self._example(draft, draft.target or "", number)))
