@@ -633,7 +633,7 @@ def two_rankings(
 
 @pytest.fixture
 def fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Thousands of simulated test sets in a minute; with more resamples they show no more differences."""
+    """So that thousands of test sets take a minute or two."""
     monkeypatch.setattr(bootstrap, "REPLICATES", 1_000)
 
 

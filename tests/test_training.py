@@ -483,7 +483,12 @@ def kill_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     ],
 )
 def test_a_stopped_training_ends_in_the_same_weights(
-    method: str, last: int, base: Path, tmp_path: Path, kill_after: Callable[[int], None]
+    method: str,
+    last: int,
+    base: Path,
+    tmp_path: Path,
+    kill_after: Callable[[int], None],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     given: dict[str, Any] = {"base": base, "epochs": 8, "learning_rate": 1e-3}
     if method == "sft":
@@ -495,9 +500,11 @@ def test_a_stopped_training_ends_in_the_same_weights(
     with pytest.raises(Killed):
         train(method, **given, out=tmp_path / "stopped")
     kill_after(0)
+    capsys.readouterr()
     report = train(method, **given, out=tmp_path / "stopped")
     saved = last - 1 - (last - 1) % 2  # every 2nd of the 24 steps
     assert f"went on from step {saved}" in report["choices"]
+    assert capsys.readouterr().out.startswith(f"step {saved + 1}/24 ")  # the steps before are not done again
     assert same(tmp_path / "whole", tmp_path / "stopped")
     assert report["loss_last"] == whole["loss_last"]
     steps = [json.loads(line)["step"] for line in (tmp_path / "stopped" / "progress.jsonl").read_text().splitlines()]

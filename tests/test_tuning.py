@@ -56,7 +56,7 @@ def sampled(draw: st.DrawFn) -> tuple[TaskConfig, list[Example], list[Outcome]]:
             where = (f"r{index}", index, repeat)
             end = draw(st.sampled_from(["stop", "stop", "stop", "length"]))
             if draw(st.integers(0, 5)) == 0:
-                made.append(Failure(*where, "unparsable", "no", text=draw(WORDS), finish_reason=end))
+                made.append(Failure(*where, "unparsable", "no", text="? " + draw(WORDS), finish_reason=end))
             elif task is LABELS:
                 found = draw(labels)
                 made.append(Prediction(*where, ", ".join(found) or "none", found, finish_reason=end))
@@ -72,7 +72,7 @@ def requests(examples: list[Example]) -> list[Request]:
     ]
 
 
-@hypothesis_settings(max_examples=150, deadline=None)
+@hypothesis_settings(max_examples=60, deadline=None)
 @given(sampled())
 def test_a_pair_is_the_best_against_the_worst_and_the_reference_only_where_it_is_better(
     given: tuple[TaskConfig, list[Example], list[Outcome]],
@@ -204,9 +204,9 @@ def test_as_many_processes_as_gpus_are_visible(monkeypatch: pytest.MonkeyPatch) 
 # ---------------------------------------------------------------- the command
 
 
-def commanded(folder: Path, base: Path, **tune: Any) -> Path:
+def commanded(folder: Path, model: Path, **tune: Any) -> Path:
     """An evalft.yaml for the commands, without an endpoint."""
-    data = configured(folder, base, expand={"target_rows": 1}, tune={"epochs": 1, **tune})
+    data = configured(folder, model, expand={"target_rows": 1}, tune={"epochs": 1, **tune})
     return whole_runs.as_file(data, folder / "evalft.yaml")
 
 
@@ -311,7 +311,7 @@ def test_rounds_of_dpo_go_on_from_each_other_with_pairs_of_their_own(base: Path,
     assert all(len(made) == 20 * tuning.SAMPLES for made in samples)
     assert [line["text"] for line in samples[0]] != [line["text"] for line in samples[1]]
     assert (run / "data" / "pairs-2.jsonl").is_file()
-    assert [note.partition(":")[0] for note in found["notes"]] == ["dpo", "dpo-2"]
+    assert [note.partition(":")[0] for note in found["notes"][:2]] == ["dpo", "dpo-2"]
 
 
 def test_where_no_pair_is_found_dpo_is_left_out_and_that_is_said(
@@ -321,4 +321,5 @@ def test_where_no_pair_is_found_dpo_is_left_out_and_that_is_said(
     data, heard = configured(tmp_path, base, tune={"base": f"hf:{base}"}, expand={"target_rows": 1}), Heard()
     run = pipeline.tune(data, out=tmp_path / "run", progress=heard)
     assert [one["name"] for one in read(run, "stages.json")["stages"]] == ["base", "sft"]
-    assert read(run, "stages.json")["notes"] == ["dpo: 0 pairs of 20 rows"] and "dpo: 0 pairs of 20 rows" in heard.lines
+    assert "dpo: 0 pairs of 20 rows" in read(run, "stages.json")["notes"]
+    assert "dpo: 0 pairs of 20 rows" in heard.lines

@@ -254,10 +254,9 @@ class _Expansion:
                     clean.append((number, draft))
             twins: dict[int, Removed | None] = {}
             for reworded in (False, True):  # a paraphrase says what its parent says: only exact twins count there
-                some = [(number, draft) for number, draft in clean if (draft.method == "paraphrase") == reworded]
-                names = [(f"x-{number:06d}", draft.input) for number, draft in some]
-                found = filters.take_batch(names, reworded=reworded)
-                twins |= {number: twin for (number, _), twin in zip(some, found, strict=True)}
+                of_kind = [(n, draft.input) for n, draft in clean if (draft.method == "paraphrase") == reworded]
+                found = filters.take_batch([(f"x-{n:06d}", text) for n, text in of_kind], reworded=reworded)
+                twins |= {n: twin for (n, _), twin in zip(of_kind, found, strict=True)}
             for number, draft in clean:
                 if twin := twins[number]:
                     self.removed.append(twin)
