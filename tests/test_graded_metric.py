@@ -2,12 +2,13 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evalft import metrics, scoring, testset
+from evalft import config, metrics, pipeline, preparing, scoring, testset
 from evalft.config import MetricSpec, TaskConfig
 from evalft.errors import UserError
 from evalft.metrics import text
@@ -160,3 +161,42 @@ def test_accepted_answers_come_through_every_kind_of_file(tmp_path):
         data = testset.load(task_of(test=str(tmp_path / name), input="input", target="target"))
         scoring.check_columns(data.test, task_of())
         assert text.row_scores(GRADED, ["x^{2}", "y"], data.test, ()).tolist() == [0.5, 1], name
+
+
+def test_a_made_row_does_not_inherit_the_accepted_answers_of_its_parent(tmp_path: Path) -> None:
+    """They are answers to another input: pairs ordered by them would teach the parent's answer for it."""
+    rows = [
+        {"id": f"r{i}", "input": f"what is the name of town {i}?", "target": f"T{i}", "forms": [f"T{i}"]}
+        for i in range(30)
+    ]
+    task = {"type": "generation", "input": "input", "target": "target", "metrics": [{"graded": {"column": "forms"}}]}
+    for name, some in (("test", rows[:5]), ("dev", rows[5:10]), ("train", rows[10:])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+        task[name] = f"{name}.jsonl"
+    made = config.build(
+        {
+            "task": task,
+            "candidates": [{"model": "fake:echo"}],
+            "expand": {"methods": ["paraphrase"], "target_rows": 25},
+        },
+        source="test",
+        folder=tmp_path,
+    )
+    pipeline.expand(made, out=tmp_path / "run")
+    expanded = [json.loads(line) for line in (tmp_path / "run" / "data" / "expanded.jsonl").read_text().splitlines()]
+    assert expanded and all("forms" not in row["row"] for row in expanded)
+
+
+def test_other_grades_are_another_run(tmp_path: Path) -> None:
+    digests = set()
+    for grade in (0.5, 0.6):
+        row = {"input": "a", "target": "x", "forms": [{"text": "x", "score": 1}, {"text": "y", "score": grade}]}
+        (tmp_path / "test.jsonl").write_text(json.dumps(row) + "\n")
+        task = {"test": "test.jsonl", "type": "generation", "metrics": [{"graded": {"column": "forms"}}]}
+        made = config.build(
+            {"task": task | {"input": "input", "target": "target"}, "candidates": [{"model": "fake:echo"}]},
+            source="test",
+            folder=tmp_path,
+        )
+        digests.add(preparing.prepare(made).digest)
+    assert len(digests) == 2

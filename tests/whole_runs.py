@@ -9,6 +9,7 @@ import json
 import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -125,12 +126,12 @@ def training_here(line: Sequence[str], log: Path, progress: Path, notify: Callab
     torch.set_num_threads(1)
     method = line[2].rpartition(".")[2]
     options = command.parser(method).parse_args(list(line[3:]))
-    log.write_text("")
     try:
-        if method == "sft":
-            lora.train("sft", options, sft.make_trainer)
-        else:
-            lora.train("dpo", options, lambda ready: dpo.make_trainer(ready, options.beta), dpo.check_reference)
+        with log.open("w") as file, redirect_stdout(file):
+            if method == "sft":
+                lora.train("sft", options, sft.make_trainer)
+            else:
+                lora.train("dpo", options, lambda ready: dpo.make_trainer(ready, options.beta), dpo.check_reference)
     except UserError as error:
         log.write_text("".join(f"error: {fault}\n" for fault in error.faults))
         return error.status

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -265,7 +266,10 @@ class _Expansion:
         return kept
 
     def _example(self, draft: Draft, target: str | tuple[str, ...], number: int) -> Example:
-        return example_of(draft, target, self.by_id[draft.parents[0]], self.task, number)
+        """The accepted answers of a parent are not those of a new input, so their column is taken out."""
+        made = example_of(draft, target, self.by_id[draft.parents[0]], self.task, number)
+        answers = scoring.answer_columns(self.task)
+        return replace(made, row={name: value for name, value in made.row.items() if name not in answers})
 
     def _answers(self, teacher: CandidateConfig) -> dict[str, Outcome]:
         rows = [example for _, example in self.asked]

@@ -52,6 +52,7 @@ def prepare(
         )
     data = data or testset.load(config.task, limit=limit, split=split)
     config = config.model_copy(update={"task": scoring.with_metrics(data.task, config.thresholds)})
+    scoring.check_columns([*data.test, *data.dev, *data.train], config.task)
     faults, doubts = thresholds_in_doubt(config.parsed_thresholds)
     if faults:
         raise UserError(*faults)
@@ -168,6 +169,10 @@ def _digest(config: Config, data: TestSet, requests: Mapping[str, Sequence[Reque
     return digest(
         {
             "rows": [testset.content_digest(rows) for rows in (data.test, data.dev, data.train)],
+            "accepted": [
+                [row.row.get(column) for row in (*data.test, *data.dev, *data.train)]
+                for column in scoring.answer_columns(task)
+            ],
             "task": task.model_dump(mode="json", exclude={"test", "dev", "train", "name"}),
             "candidates": [candidates.digest_parts(candidate, config) for candidate in config.candidates],
             "asked": [_asked_digest(requests[candidate.name]) for candidate in config.candidates],

@@ -184,10 +184,15 @@ def row_scorer(task: TaskConfig) -> Callable[[Example, Outcome], float]:
     return of_labels
 
 
+def answer_columns(task: TaskConfig) -> list[str]:
+    """The columns that `graded` metrics read accepted answers from."""
+    return [str(spec.options["column"]) for spec in task.metrics or () if spec.name == "graded"]
+
+
 def check_columns(examples: Sequence[Example], task: TaskConfig) -> None:
     """Raises UserError with a line for each row whose accepted answers `graded` cannot read."""
     faults: list[str] = []
-    for column in [spec.options["column"] for spec in _specs(task, ()) if spec.name == "graded"]:
+    for column in answer_columns(task):
         anywhere = any(column in example.row for example in examples)
         for example in examples if anywhere else examples[:1]:  # a column that no row has is one mistake
             try:

@@ -279,8 +279,10 @@ def _sampled_pairs(
     progress: Progress,
 ) -> tuple[list[Pair], str]:
     """On-policy pairs from the model that DPO starts from. Where labels are scored nothing is generated: the samples are
-    drawn from the label probabilities."""
+    drawn from the label probabilities. A generated row without the accepted answers that the metric reads makes none."""
     config, part = prepared.own_config, prepared.folder.part("samples")
+    answers = scoring.answer_columns(config.task)
+    rows = [row for row in rows if all(column in row.row for column in answers)]
     labels_scored = config.task.type == "classification"
     asked = candidate.model_copy(
         update={
