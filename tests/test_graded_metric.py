@@ -163,10 +163,19 @@ def test_accepted_answers_come_through_every_kind_of_file(tmp_path):
         assert text.row_scores(GRADED, ["x^{2}", "y"], data.test, ()).tolist() == [0.5, 1], name
 
 
+ANIMALS = (
+    "an otter,a heron,a badger,a lynx,a stoat,a swift,a newt,a vole,a raven,a hare,an adder,a bat,a beaver,a boar,a carp,"
+    "a crane,a deer,a dove,an eel,an elk,a finch,a frog,a gull,a hawk,a jay,a kite,a lark,a mole,an owl,a perch"
+).split(",")
+
+
+TEMPLATES = ("I do not know what {} is called", "{} is not what we see here", "they cannot name {} at all")
+
+
 def test_a_made_row_does_not_inherit_the_accepted_answers_of_its_parent(tmp_path: Path) -> None:
     """They are answers to another input: pairs ordered by them would teach the parent's answer for it."""
     rows = [
-        {"id": f"r{i}", "input": f"what is the name of town {i}?", "target": f"T{i}", "forms": [f"T{i}"]}
+        {"id": f"r{i}", "input": TEMPLATES[i % 3].format(ANIMALS[i]), "target": f"T{i}", "forms": [f"T{i}"]}
         for i in range(30)
     ]
     task = {"type": "generation", "input": "input", "target": "target", "metrics": [{"graded": {"column": "forms"}}]}

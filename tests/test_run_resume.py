@@ -33,8 +33,8 @@ candidates:
   - {{name: endpoint, model: "rules:rules-v1", price: {{input: 1.25, output: 10.0}}}}
   - {{name: base, model: "hf:base"}}
 thresholds: {{exact_match: ">= 0.8", cost_per_query: "<= 0.00005"}}
-expand: {{teacher: "rules:rules-v1", methods: [recombine], target_rows: 80}}
-tune: {{base: "hf:base", epochs: 6}}
+expand: {{teacher: "rules:rules-v1", methods: [recombine], target_rows: 70}}
+tune: {{base: "hf:base", epochs: 4}}
 prices: {{cpu_hour_usd: 0}}
 limits: {{concurrency: {in_flight}, min_coverage: 0}}
 """
@@ -42,19 +42,20 @@ limits: {{concurrency: {in_flight}, min_coverage: 0}}
 
 
 @pytest.fixture
-def translate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], str]]:
-    """The benchmark's own rules."""
+def reply(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], str]]:
+    """What the benchmark's endpoint says."""
     monkeypatch.syspath_prepend(str(BENCHMARK))
-    from translator import translate
+    import server
 
-    yield lambda said: str(translate(said.partition(":")[2].strip()))
-    sys.modules.pop("translator")
+    yield lambda said: str(server.reply([said]))
+    for name in ("server", "translator"):
+        sys.modules.pop(name)
 
 
 def cut_down(folder: Path, server: Server) -> list[str]:
     """The benchmark with few rows; returns the command."""
     folder.mkdir()
-    for name, count in (("test", 60), ("dev", 30), ("train", 50)):
+    for name, count in (("test", 40), ("dev", 20), ("train", 40)):
         lines = (BENCHMARK / f"{name}.jsonl").read_text().splitlines(keepends=True)
         (folder / f"{name}.jsonl").write_text("".join(lines[:count]))
     shutil.copytree(BENCHMARK / "base", folder / "base")
@@ -76,10 +77,10 @@ MOMENTS = {
     "the teacher is tried": ("parts/teacher-on-train/predictions/endpoint.jsonl", 20),
     "the teacher answers": ("parts/teacher/predictions/endpoint.jsonl", 10),
     "the base is on dev": ("parts/dev/predictions/base.jsonl", 0),
-    "sft": ("adapters/sft/progress.jsonl", 25),
+    "sft": ("adapters/sft/progress.jsonl", 15),
     "sft is on dev": ("parts/dev/predictions/sft.jsonl", 0),
     "samples are drawn": ("parts/samples/predictions/for-dpo.jsonl", 1),
-    "dpo": ("adapters/dpo/progress.jsonl", 25),
+    "dpo": ("adapters/dpo/progress.jsonl", 8),
     "the tuned one is on test": ("predictions/base-tuned.jsonl", 0),
 }
 """What is going on once a file of the run folder has so many lines (0: once it is there)."""
@@ -132,11 +133,11 @@ def without_times(summary: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_kill_9_inside_every_stage_ends_in_the_same_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, translate: Callable[[str], str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reply: Callable[[str], str]
 ) -> None:
     async def rules(body: dict[str, Any], number: int) -> str:
         await asyncio.sleep(0.02)
-        return translate(asked(body))
+        return reply(asked(body))
 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     with serving(rules) as server:
