@@ -193,12 +193,12 @@ def test_a_lower_brier_score_is_better() -> None:
     assert tuning._best(stages, "brier").name == "sft"
 
 
-def test_as_many_processes_as_gpus_are_visible(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_as_many_processes_as_gpus_are_visible_and_share_a_batch_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     tune = config.TuneConfig()
-    for visible, count in (("0,1,2", 3), ("3", 1), ("", 1)):
+    for visible, count in (("0,1,2,3", 4), ("0,1,2", 2), ("3", 1), ("", 1)):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-        assert tuning.processes(tune) == count
-    assert tuning.processes(config.TuneConfig(processes=5)) == 5
+        assert tuning.processes(tune, batch_size=16) == count
+    assert tuning.processes(config.TuneConfig(processes=5), batch_size=16) == 5
 
 
 # ---------------------------------------------------------------- the command

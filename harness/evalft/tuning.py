@@ -183,7 +183,7 @@ def _train(
         data=data,
         out=out,
         adapter=start,
-        processes=processes(prepared.own_config.tune),
+        processes=processes(prepared.own_config.tune, settings.batch_size),
         template_options={"enable_thinking": False, **((candidate.extra_body or {}).get("chat_template_kwargs") or {})},
         notify=partial(progress.training, out.name),
     )
@@ -396,14 +396,16 @@ def _hand_off(run: Path, models: Iterable[str]) -> list[str]:
     return [f"rsync -aR {sent} GPU-MACHINE:evalft-run/", f"ssh GPU-MACHINE {shlex.quote(goes_on)}"]
 
 
-def processes(tune: TuneConfig) -> int:
-    """`tune.processes`, else one per visible GPU, else one."""
+def processes(tune: TuneConfig, batch_size: int) -> int:
+    """`tune.processes`, else one per visible GPU, as many as a batch can be shared by; else one."""
     if tune.processes:
         return tune.processes
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return max(1, len([device for device in visible.split(",") if device.strip()]))
-    return max(1, len(list(Path("/proc/driver/nvidia/gpus").glob("*"))))
+    if visible is None:
+        gpus = len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+    else:
+        gpus = len([device for device in visible.split(",") if device.strip()])
+    return max(count for count in range(1, max(1, gpus) + 1) if batch_size % count == 0)
 
 
 def _hidden_size(candidate: CandidateConfig) -> int | None:
