@@ -19,6 +19,7 @@ from evalft.errors import UserError
 from evalft.prompts import Request, target_text
 from evalft.recipes import command
 from evalft.records import Example, Failure, Outcome, Pair, Prediction
+from evalft.store import RunFolder
 from whole_runs import Heard, configured, read, rows, training_here
 
 pytest.importorskip("trl")
@@ -240,8 +241,20 @@ def test_tune_after_assess_trains_what_the_verdict_names(
 ) -> None:
     file, run = commanded(tmp_path, base, methods=["sft"]), tmp_path / "run"
     assert whole_runs.evalft(monkeypatch, "assess", file, "--out", run) == 0
-    assert whole_runs.evalft(monkeypatch, "tune", run) == 0
-    assert read(run, "manifest.json")["trained"]["base"] == "tiny"
+    real = RunFolder.write_json
+
+    def killed_behind(self: RunFolder, name: str, data: Any) -> None:
+        real(self, name, data)
+        if name == "manifest" and "trained" in data:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "write_json", killed_behind)
+        assert whole_runs.evalft(monkeypatch, "tune", run) == 130
+    assert whole_runs.evalft(monkeypatch, "run", run) == 0
+    manifest = read(run, "manifest.json")
+    assert manifest["trained"]["base"] == "tiny"
+    assert manifest["stages"] == {"assess": "done", "expand": "done", "tune": "done"}
     assert len(read(run, "predictions/tiny.jsonl")) == 24
 
 
@@ -255,17 +268,16 @@ def test_tune_without_a_base_or_an_assessment_says_what_to_name_and_makes_no_row
 
 
 @pytest.mark.parametrize("name", ["tune", "expand"])
-def test_without_train_rows_the_next_command_is_named(
+def test_a_lone_test_file_is_not_split_for_it_and_the_next_command_is_named(
     name: str, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = configured(tmp_path, base, tune={"base": f"hf:{base}"})
-    one_input = [row | {"text": "the same message says card"} for row in rows(0, 24)]
-    whole_runs.write(tmp_path / "test.jsonl", one_input)
     task = data.task.model_copy(update={"train": None, "dev": None})
     file = whole_runs.as_file(data.model_copy(update={"task": task}), tmp_path / "evalft.yaml")
     assert whole_runs.evalft(monkeypatch, name, file, "--out", tmp_path / "run") == 2
     [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ") and "cannot be split" in line
+    assert line.startswith("error: task.train: there are no train rows") and "evalft init --split 0.5" in line
+    assert not (tmp_path / "run").exists()
 
 
 def test_without_the_extra_the_command_that_installs_it_is_named(

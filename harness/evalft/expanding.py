@@ -49,15 +49,10 @@ def expand(prepared: Prepared, progress: Progress) -> list[Example]:
     """The rows to train on: the run's train rows without those that test or dev hold, and the generated ones. Raises
     UserError, Unfinished."""
     folder, config = prepared.folder, prepared.own_config
-    if not prepared.data.train:
-        raise UserError(
-            "task.train: there are no train rows to train on or to make more of; name a file, or split the test file "
-            "with `evalft init --split 0.5`"
-        )
     if not folder.file("expansion").is_file():
         folder.stage("expand", "running")
         _Expansion(prepared, progress).run()
-        folder.stage("expand", "done")
+    folder.stage("expand", "done")
     facts = folder.read_json("expansion")
     gone = set(facts["train_removed_ids"])
     rows = [row for row in prepared.data.train if row.id not in gone] + folder.read_examples("expanded")

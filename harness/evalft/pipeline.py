@@ -76,7 +76,7 @@ def run(
 def expand(config: Config, *, out: Path | None = None, progress: Progress | None = None) -> Path:
     """The training rows of a run, without assessing anything first. Returns the run folder."""
     progress = progress or _silent()
-    prepared = prepare(config, out=out, split=None if config.task.train else SPLIT_SHARE)
+    prepared = _prepare_to_train(config, out)
     with prepared.folder.locked():
         prepared = _open_folder(prepared, fresh=False)
         expanding.expand(prepared, progress)
@@ -86,7 +86,7 @@ def expand(config: Config, *, out: Path | None = None, progress: Progress | None
 def tune(config: Config, *, out: Path | None = None, train_here: bool = True, progress: Progress | None = None) -> Path:
     """expand() where that is not done, then train and choose the best stage on dev. Returns the run folder."""
     progress = progress or _silent()
-    prepared = prepare(config, out=out, split=None if config.task.train else SPLIT_SHARE)
+    prepared = _prepare_to_train(config, out)
     with prepared.folder.locked():
         prepared = _open_folder(prepared, fresh=False)
         base = tuning.base_of(prepared)
@@ -150,6 +150,17 @@ def _train(prepared: Prepared, train_here: bool, progress: Progress) -> Assessme
     prices = {plan.name: plan.price.as_data() for plan in grown.plans if plan.price}
     grown.folder.update_manifest(prices=prices | grown.folder.manifest().get("prices", {}))
     return _assess(grown, progress)
+
+
+def _prepare_to_train(config: Config, out: Path | None) -> Prepared:
+    """Without an assessment no lone test file is split: which rows are scored is `run`'s to say, or `init`'s."""
+    prepared = prepare(config, out=out)
+    if not prepared.data.train:
+        raise UserError(
+            "task.train: there are no train rows to train on or to make more of; name a file, or split the test file "
+            "with `evalft init --split 0.5`"
+        )
+    return prepared
 
 
 def _open_folder(prepared: Prepared, fresh: bool) -> Prepared:

@@ -125,8 +125,8 @@ def tune(
     shown = [_as_data(stage, config.decide.confidence, stage is best) for stage in stages]
     shown = json.loads(json.dumps(shown).replace(f"{folder.path.absolute()}/", ""))  # the folder can be moved
     folder.write_json("stages", {"stages": shown, "notes": notes})
+    folder.stage("tune", "done")  # before the next line, behind which nothing comes back here after a kill
     folder.update_manifest(trained={"base": base, "stage": best.name if best.method != "none" else None})
-    folder.stage("tune", "done")
     progress.say([_chosen(stages, best, primary)])
 
 
