@@ -139,9 +139,10 @@ def test_kill_9_inside_every_stage_ends_in_the_same_run(
         await asyncio.sleep(0.02)
         return reply(asked(body))
 
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    killed, whole = tmp_path / "run", tmp_path / "whole"
     with serving(rules) as server:
-        finish(cut_down(whole, server))
+        finish(cut_down(killed, server))
+        killed.rename(whole)  # both are made in one place: what is written names it
         once = Counter(map(asked, server.bodies))
         assert max(once.values()) == 1
         server.bodies.clear()

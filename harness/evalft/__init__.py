@@ -11,7 +11,19 @@ if TYPE_CHECKING:
     from evalft.pipeline import assess, run
     from evalft.records import Estimate, Example, Failure, Pair, Prediction, Score, Verdict
 
-__all__ = ["Estimate", "Example", "Failure", "Pair", "Prediction", "Score", "Verdict", "assess", "decide", "diff", "run"]
+__all__ = [
+    "Estimate",
+    "Example",
+    "Failure",
+    "Pair",
+    "Prediction",
+    "Score",
+    "Verdict",
+    "assess",
+    "decide",
+    "diff",
+    "run",
+]
 
 _HOME = {"assess": "evalft.pipeline", "run": "evalft.pipeline", "decide": "evalft.decision", "diff": "evalft.diffing"}
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evalft import planning, preparing, scoring
+from evalft import planning, preparing, scoring, tuning
 from evalft.candidates.model_files import find_adapter, find_model
 from evalft.config import Config, shown_spec
 from evalft.decision.reach import out_of_reach
@@ -54,8 +55,24 @@ def check(config: Config, *, out: Path | None = None, limit: int | None = None) 
         confidence=config.decide.confidence,
         groups=None if groups is None else int(groups.max()) + 1,
     )
+    tuning.check_base(config)
     can_show = [*(_needed_right(config, len(data.test))), *(one.sentence() for one in unreachable)]
-    return Checked(prepared, tuple(can_show), (*data.warnings, *scoring.check_gold(data.test, config.task)))
+    if not config.thresholds:
+        can_show.append("no thresholds are set: there will be no verdict, and `evalft run` needs one")
+    warnings = (*data.warnings, *scoring.check_gold(data.test, config.task), *_missing_keys(config))
+    return Checked(prepared, tuple(can_show), warnings)
+
+
+def _missing_keys(config: Config) -> list[str]:
+    lines = []
+    for candidate in config.candidates:
+        provider = config.providers.get(candidate.provider)
+        key = "OPENAI_API_KEY" if candidate.provider == "openai" else provider.api_key_env if provider else None
+        if key and not os.environ.get(key):
+            lines.append(
+                f"candidate {candidate.name}: the environment variable {key} is not set; it is needed to assess"
+            )
+    return lines
 
 
 def _needed_right(config: Config, n: int) -> list[str]:
@@ -82,8 +99,15 @@ def _training(prepared: Prepared) -> list[str]:
     if base is None or not config.thresholds:
         return []
     found = planning.training_estimate(config, config.task, base, data.train or data.test, None)
+    teacher = config.expand.teacher
+    rows = (config.expand.target_rows or planning.DEFAULT_TARGET_ROWS) - len(data.train)
+    asked = (
+        f"; before that, {teacher} is asked for about {rows:,} rows, not counted above" if teacher and rows > 0 else ""
+    )
     takes = f"{duration(found.hours)} of computing, {found.memory_gb:.1f} GB"
-    return [f"`evalft run`, should the verdict be tune, trains {shown_spec(base)}: {takes} ({'; '.join(found.assumptions)})"]
+    return [
+        f"`evalft run`, should the verdict be tune, trains {shown_spec(base)}: {takes} ({'; '.join(found.assumptions)}){asked}"
+    ]
 
 
 def show(checked: Checked, console: Console) -> None:

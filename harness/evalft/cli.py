@@ -78,7 +78,7 @@ def group() -> None:
 def _run_options(command: Command) -> Command:
     """The options that check and assess share."""
     options = [
-        click.argument("source", metavar="[CONFIG or DATA]", required=False, type=click.Path(path_type=Path)),
+        click.argument("source", metavar="[CONFIG, RUN or DATA]", required=False, type=click.Path(path_type=Path)),
         click.option("--model", "models", multiple=True, metavar="SPEC", help="Candidate: openai:M, hf:ID or folder. Repeatable."),
         click.option("--threshold", "thresholds", multiple=True, metavar="'METRIC >= X'", help="What is required. Repeatable."),
         click.option("--type", "task_type", type=click.Choice(["generation", "classification", "multilabel"])),

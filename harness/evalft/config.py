@@ -494,6 +494,11 @@ def _cross_checks(config: Config, source: str, lines: Mapping[Place, int]) -> li
         faults.append(f"{_where(('engine',), source, lines)}: engine: ray is not available in this version; use local")
     if config.judge is not None:
         faults.append(f"{_where(('judge',), source, lines)}: judge: not available in this version; remove the section")
+    if config.tune.base and not config.tune.base.startswith("hf:"):
+        faults.append(
+            f"{_where(('tune', 'base'), source, lines)}: tune.base: {config.tune.base!r} cannot be trained; only an open "
+            "model can: hf:ID or hf:FOLDER"
+        )
     if "generate" in (config.expand.methods or ()) and not config.expand.teacher:
         faults.append(
             f"{_where(('expand', 'methods'), source, lines)}: expand.methods: generate needs a model that writes: "
@@ -501,7 +506,9 @@ def _cross_checks(config: Config, source: str, lines: Mapping[Place, int]) -> li
         )
     for key in ("quantization", "replay", "guard", "cross_fit", "strategy", "tracking"):
         if getattr(config.tune, key) is not None:
-            faults.append(f"{_where(('tune', key), source, lines)}: tune.{key}: not available in this version; remove it")
+            faults.append(
+                f"{_where(('tune', key), source, lines)}: tune.{key}: not available in this version; remove it"
+            )
     for key in ("error_cost_usd", "ladder", "pilot", "sequential"):
         if getattr(config.decide, key):
             faults.append(

@@ -115,14 +115,17 @@ class _Expansion:
             if agreement["right"] < LEAST_AGREEMENT * agreement["rows"]:
                 self._note(
                     f"the teacher {teacher.name} is not used: it agrees with only {agreement['right']:g} of "
-                    f"{agreement['rows']} train rows ({agreement['metric']})"
+                    f"{agreement['rows']} train rows ({agreement['metric']}); name another at expand.teacher"
                 )
                 wanted = 0
         name = None
         if wanted:
             name = self._fill(wanted, teacher)
             if len(self.made) < wanted:
-                self._note(f"only {len(self.made):,} of the {wanted:,} rows wanted could be made of what there is")
+                remedy = (
+                    "give more train rows" if teacher else "name a teacher (expand.teacher), or give more train rows"
+                )
+                self._note(f"only {len(self.made):,} of the {wanted:,} rows wanted could be made; {remedy}")
         self._write(teacher, agreement, name)
 
     # ------------------------------------------------------------ steps

@@ -60,8 +60,9 @@ def run(
             "thresholds: none are set, so there is nothing to decide; set one with --threshold 'accuracy >= 0.9'"
         )
     progress = progress or _silent()
-    expanding.teacher_of(config)  # what is wrong with it is said before anything is asked
+    _check_training(config)
     prepared = prepare(config, out=out, limit=limit, split=None if config.task.train else SPLIT_SHARE)
+    progress.say(line for line in prepared.data.assumed if line.startswith("split:"))
     with prepared.folder.locked():
         prepared = _open_folder(prepared, fresh)
         result = _assess(prepared, progress)
@@ -138,6 +139,7 @@ def _assess(prepared: Prepared, progress: Progress) -> Assessment:
 
 def _train(prepared: Prepared, train_here: bool, progress: Progress) -> Assessment:
     """What follows the verdict to tune. What ends it early leaves the verdict as it was, and says so."""
+    progress.say([f"verdict: tune ({prepared.folder.file('markdown')} says why); making training rows, then training"])
     try:
         rows = expanding.expand(prepared, progress)
         tuning.tune(prepared, rows, tuning.base_of(prepared), train_here=train_here, progress=progress)
@@ -152,8 +154,15 @@ def _train(prepared: Prepared, train_here: bool, progress: Progress) -> Assessme
     return _assess(grown, progress)
 
 
+def _check_training(config: Config) -> None:
+    """What is wrong with the teacher or the base is said before anything is asked."""
+    expanding.teacher_of(config)
+    tuning.check_base(config)
+
+
 def _prepare_to_train(config: Config, out: Path | None) -> Prepared:
     """Without an assessment no lone test file is split: which rows are scored is `run`'s to say, or `init`'s."""
+    _check_training(config)
     prepared = prepare(config, out=out)
     if not prepared.data.train:
         raise UserError(

@@ -145,7 +145,7 @@ def training_estimate(
     device = "gpu" if on_gpu else "cpu"
     assumptions = [
         f"{target_rows} training rows, {epochs:g} epochs of SFT",
-        f"{FLOPS_PER_S[device]:g} FLOP/s on this {device}",
+        f"{FLOPS_PER_S[device]:g} FLOP/s on this {device}, otherwise idle; starting up is not counted",
     ]
     if parameters is None:
         parameters = 1e9

@@ -115,7 +115,8 @@ def copy_example(name: str, folder: Path) -> list[str]:
     shutil.copytree(benchmarks() / name, target, ignore=ignored)
     for lent in _models_of_others(target / "evalft.yaml", name):
         shutil.copytree(benchmarks() / lent, folder / lent, ignore=ignored, dirs_exist_ok=True)
-    return [f"copied to {target}; read {target / 'README.md'}, then: evalft check {target / 'evalft.yaml'}"]
+    lent_too = [f"its model is in {folder / lent}" for lent in _models_of_others(target / "evalft.yaml", name)]
+    return [*lent_too, f"copied to {target}; read {target / 'README.md'}, then: evalft check {target / 'evalft.yaml'}"]
 
 
 def _models_of_others(config_file: Path, name: str) -> list[str]:

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from evalft import hyperparameters, planning, scoring, training
 from evalft.asking import Job, ask
 from evalft.candidates.model_files import find_model
-from evalft.config import CandidateConfig, TaskConfig, TuneConfig
+from evalft.config import CandidateConfig, Config, TaskConfig, TuneConfig
 from evalft.decision.evidence import LOWER_IS_BETTER
 from evalft.errors import EvalftError, UserError
 from evalft.preparing import Prepared, requests_for, untuned
@@ -68,6 +68,12 @@ class Stage:
     training: Mapping[str, Any] | None = None
     log: Sequence[Mapping[str, Any]] = ()
     """The recipe's progress: step, loss ..."""
+
+
+def check_base(config: Config) -> None:
+    """Raises CannotStart where `tune.base` is a folder that is not there, or no model: said before anything is spent."""
+    if config.tune.base and Path(config.tune.base[3:]).is_absolute():
+        find_model(config.tune.base[3:], None, "tune.base")
 
 
 def base_of(prepared: Prepared) -> str | None:

@@ -44,7 +44,9 @@ def tune_conditions(setting: Setting, break_even: BreakEven | None) -> tuple[Con
     """In the order of the rule; the first that is not met is what `stop` names."""
     plan = setting.training
     if setting.tried:
-        remedy = "other training rows (task.train, expand), another base (tune.base) or other settings (tune), in a new run"
+        remedy = (
+            "other training rows (task.train, expand), another base (tune.base) or other settings (tune), in a new run"
+        )
         return (Condition("tried", False, setting.tried, remedy),)
     conditions = [_base(plan), _rows(setting)]
     if plan is not None and plan.base is not None:

@@ -250,7 +250,7 @@ class _Rules:
 
     def _notes(self) -> tuple[str, ...]:
         plan = self.setting.training
-        assumptions = plan.assumptions if plan is not None else ()
+        assumptions = plan.assumptions if plan is not None and not self.setting.tried else ()
         return (*(f"{each.sentence()}." for each in self._out_of_reach()), *assumptions)
 
 

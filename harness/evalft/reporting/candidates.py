@@ -29,7 +29,7 @@ FAILURES = {
 BASES = {
     "usage": "billed tokens, failures and retries included; cached answers at their original price",
     "gpu_time": "GPU time of the batches, without loading the model, at the price per hour",
-    "cpu_time": "CPU time of the batches, without loading the model, at the price per hour",
+    "cpu_time": "wall time of the batches on this machine (its load counts), without loading the model, at the price per hour",
     "override": "the price that the config gives",
 }
 
