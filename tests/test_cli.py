@@ -197,3 +197,12 @@ def test_a_cache_that_cannot_be_used_is_one_line(folder: Path, monkeypatch: pyte
     monkeypatch.setenv("EVALFT_CACHE", str(folder / "cache"))
     done = evalft("assess", "rows.csv", "--model", "fake:echo", cwd=folder)
     assert done.returncode == 2 and "EVALFT_CACHE" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_check_names_a_base_that_is_not_there_and_a_key_that_is_not_set(folder: Path) -> None:
+    nowhere = evalft(
+        "check", folder / "rows.csv", "--model", "fake:echo", "--set", f"tune.base=hf:{folder}/nowhere", cwd=folder
+    )
+    assert nowhere.returncode == 2 and "tune.base" in nowhere.stderr and "Traceback" not in nowhere.stderr
+    keyless = evalft("check", folder / "rows.csv", "--model", "openai:gpt-5-mini", cwd=folder)
+    assert keyless.returncode == 0 and "OPENAI_API_KEY is not set" in " ".join(keyless.stdout.split())

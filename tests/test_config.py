@@ -123,3 +123,9 @@ def test_no_text_gives_anything_but_a_config_or_a_user_error(text: str) -> None:
 def test_a_threshold_is_a_side_and_a_number(tmp_path: Path, text: str) -> None:
     (line,) = faults(tmp_path, GOOD + f"thresholds: {{accuracy: '{text}'}}\n")
     assert "evalft.yaml:4" in line
+
+
+@pytest.mark.parametrize("base", ["openai:gpt-5", "models/base"])
+def test_only_an_open_model_can_be_the_base_of_a_training(tmp_path: Path, base: str) -> None:
+    (line,) = faults(tmp_path, GOOD + f"tune: {{base: '{base}'}}\n")
+    assert "evalft.yaml:4" in line and "tune.base" in line and "hf:FOLDER" in line
