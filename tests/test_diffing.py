@@ -333,7 +333,8 @@ def test_hostile_names_and_ids_do_nothing(tmp_path: Path) -> None:
     rows = [row | {"id": f"\x1b[31m[bold]{row['id']}"} for row in rows_of(40)]
     run = assess(tmp_path / "hostile", rows, {"[red]a\x1b]0;title\x07": "good", "b": "bad"})
     out = shown(diffing.diff(f"{run}:b", f"{run}:[red]a\x1b]0;title\x07"))
-    assert "\x1b" not in out and "[red]a" in out and "[bold]r" in out
+    unwrapped = out.replace("\n", "")  # a long path moves where lines break
+    assert "\x1b" not in out and "[red]a" in unwrapped and "[bold]r" in unwrapped
 
 
 def test_as_data_is_json_and_says_the_same(both: Path) -> None:
