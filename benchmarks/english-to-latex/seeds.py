@@ -29,7 +29,9 @@ def main() -> None:
         for seed in args.seeds:
             run(args.out / f"seed-{seed}", [f"expand.seed={seed}", f"tune.seed={seed}", *args.overrides], base_url)
         server.stdin.close()
-    print("| seed | base, test | train rows | SFT, dev | DPO, dev | chosen | tuned, test | its interval | fixed / broken | verdict |")
+    print(
+        "| seed | base, test | train rows | SFT, dev | DPO, dev | chosen | tuned, test | its interval | fixed / broken | verdict |"
+    )
     print("|---|---|---|---|---|---|---|---|---|---|")
     for seed in args.seeds:
         print(line(seed, json.loads((args.out / f"seed-{seed}" / "summary.json").read_text(encoding="utf-8"))))
