@@ -119,12 +119,20 @@ def digest(options: argparse.Namespace) -> str:
     """Of everything that decides the adapter: settings, and data, base and adapter by content. Raises UserError."""
     settings = {name: value for name, value in vars(options).items() if name not in WHERE}
     base = find_model(options.base, options.revision, "tune.base")
-    adapter = find_adapter(options.adapter, "--adapter").digest if getattr(options, "adapter", None) else None
+    adapter = None
+    if getattr(options, "adapter", None):  # not of its training.json, which says how long it took
+        folder = find_adapter(options.adapter, "--adapter").folder
+        adapter = [_sha256(folder / name) for name in ("adapter_config.json", "adapter_model.safetensors")]
     try:
-        data = hashlib.sha256(options.data.read_bytes()).hexdigest()
+        data = _sha256(options.data)
     except OSError as error:
         raise UserError(f"{options.data}: cannot be read: {error.strerror}") from None
     return config.digest({"settings": settings, "base": base.digest, "adapter": adapter, "data": data})
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def finished(out: Path, digest: str) -> Mapping[str, Any] | None:
