@@ -126,7 +126,7 @@ def without_times(summary: dict[str, Any]) -> dict[str, Any]:
         entry.pop("latency_s")
     for stage in summary["stages"]:
         if stage["training"]:
-            for key in ("seconds", "tokens_per_s", "choices"):
+            for key in ("seconds", "tokens_per_s", "choices", "digest"):
                 stage["training"].pop(key, None)
     return dict(summary)
 

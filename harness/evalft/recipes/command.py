@@ -121,8 +121,9 @@ def digest(options: argparse.Namespace) -> str:
     base = find_model(options.base, options.revision, "tune.base")
     adapter = None
     if getattr(options, "adapter", None):  # not of its training.json, which says how long it took
-        folder = find_adapter(options.adapter, "--adapter").folder
-        adapter = [_sha256(folder / name) for name in ("adapter_config.json", "adapter_model.safetensors")]
+        files = find_adapter(options.adapter, "--adapter")
+        settled = {name: sorted(value) if isinstance(value, list) else value for name, value in files.config.items()}
+        adapter = [settled, _sha256(files.folder / "adapter_model.safetensors")]  # peft lists its targets in any order
     try:
         data = _sha256(options.data)
     except OSError as error:
