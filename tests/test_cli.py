@@ -206,3 +206,24 @@ def test_check_names_a_base_that_is_not_there_and_a_key_that_is_not_set(folder: 
     assert nowhere.returncode == 2 and "tune.base" in nowhere.stderr and "Traceback" not in nowhere.stderr
     keyless = evalft("check", folder / "rows.csv", "--model", "openai:gpt-5-mini", cwd=folder)
     assert keyless.returncode == 0 and "OPENAI_API_KEY is not set" in " ".join(keyless.stdout.split())
+
+
+def test_a_run_answered_by_the_cache_imports_neither_the_sdk_nor_scipy_stats(folder: Path) -> None:
+    code = (
+        "import contextlib, io, sys\n"
+        "from evalft.cli import main\n"
+        "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit): main()\n"
+        "print([m for m in ('openai', 'scipy.stats', 'pandas', 'sklearn', 'torch') if m in sys.modules])"
+    )
+    with serving(right) as server:
+        config = {
+            "task": {"test": "rows.jsonl", "type": "generation", "input": "text", "target": "label"},
+            "providers": {"mock": {"base_url": server.base_url}},
+            "candidates": [{"model": "mock:m", "price": {"input": 1, "output": 2}}],
+        }
+        (folder / "evalft.yaml").write_text(yaml.safe_dump(config))
+        for out, heavy in (("one", "['openai']"), ("two", "[]")):
+            command = [sys.executable, "-c", code, "assess", "--out", out]
+            done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder)
+            assert done.stdout.strip() == heavy, done.stderr
+        assert len(server.bodies) == len(ROWS)

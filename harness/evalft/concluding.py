@@ -17,7 +17,7 @@ from evalft.errors import UserError
 from evalft.preparing import Prepared
 from evalft.prices import HourPrice, TokenPrice
 from evalft.records import Outcome, Prediction
-from evalft.reporting import html, markdown
+from evalft.reporting import html, markdown, view
 from evalft.scoring import Scored
 from evalft.spending import Ledger
 from evalft.store import RunFolder
@@ -51,8 +51,9 @@ def require_run(path: Path) -> None:
 def render(path: Path) -> None:
     """report.html and report.md of a run folder."""
     require_run(path)
-    RunFolder(path).write_text("html", html.render(path))
-    RunFolder(path).write_text("markdown", markdown.render(path))
+    found = view.read(path)
+    RunFolder(path).write_text("html", html.page(found))
+    RunFolder(path).write_text("markdown", markdown.page(found))
 
 
 def conclude(

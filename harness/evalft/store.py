@@ -16,7 +16,6 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -157,13 +156,20 @@ class RunFolder:
         return self.predictions_file(candidate).open("a", encoding="utf-8")
 
     def order_predictions(self, candidate: str) -> None:
-        """Rewrite in example order, the last line of each (example, repeat) winning."""
-        latest = {(outcome.index, outcome.repeat): outcome for outcome in self.read_predictions(candidate)}
-        lines = (prediction_line(latest[key]) for key in sorted(latest))
-        write_atomically(self.predictions_file(candidate), lines)
+        """Put in example order, the last line of each (example, repeat) winning."""
+        path = self.predictions_file(candidate)
+        latest: dict[tuple[int, int], str] = {}
+        count = 0
+        with path.open(encoding="utf-8") as file:
+            for count, line in enumerate(file, 1):
+                data = json.loads(line)
+                latest[data["index"], data["repeat"]] = line
+        keys = sorted(latest)
+        if count > len(keys) or keys != list(latest):
+            write_atomically(path, (latest[key] for key in keys))
 
     def write_scores(self, candidate: str, scores: Iterable[Score]) -> None:
-        write_atomically(self.scores_file(candidate), (_line(asdict(score)) for score in scores))
+        write_atomically(self.scores_file(candidate), (_line(_fields(score)) for score in scores))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -181,7 +187,15 @@ class RunFolder:
 
 
 def prediction_line(outcome: Outcome) -> str:
-    return _line(asdict(outcome))
+    data = _fields(outcome)
+    if outcome.usage is not None:
+        data["usage"] = _fields(outcome.usage)
+    return _line(data)
+
+
+def _fields(record: Outcome | Usage | Score) -> dict[str, Any]:
+    """What asdict() would give of a flat record, without copying every value of every row."""
+    return {name: getattr(record, name) for name in record.__slots__}
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -217,12 +231,15 @@ def write_atomically(path: Path, text: str | Iterable[str]) -> None:
 
 
 def _line(data: Mapping[str, Any]) -> str:
-    return json.dumps(data, ensure_ascii=False, allow_nan=False, default=_plain) + "\n"
+    return _ENCODER.encode(data) + "\n"
 
 
 def _plain(value: object) -> object:
     """Read-only mappings as objects; dates and the like of a Parquet row as text."""
     return dict(value) if isinstance(value, Mapping) else str(value)
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_plain)
 
 
 def _example_data(index: int, example: Example) -> dict[str, Any]:

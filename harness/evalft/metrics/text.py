@@ -66,7 +66,7 @@ def _scorer(spec: MetricSpec, normalizers: Sequence[str]) -> Scorer:
     if spec.name == "token_f1":
         return _each(lambda a, t: _token_f1(normalize(a, normalizers).split(), normalize(t, normalizers).split()))
     assert spec.name == "exact_match", f"no metric of text is called {spec.name!r}"
-    return _each(lambda a, t: normalize(a, normalizers) == normalize(t, normalizers))
+    return _each(lambda a, t: a == t or normalize(a, normalizers) == normalize(t, normalizers))
 
 
 def _each(score: Callable[[str, str], float]) -> Scorer:
@@ -94,7 +94,7 @@ _STEPS: Mapping[str, Callable[[str], str]] = {
     "lower": str.lower,
     "punctuation": _without_punctuation,
     "articles": lambda text: re.sub(r"\b(?:a|an|the)\b", " ", text, flags=re.IGNORECASE),
-    "collapse_spaces": lambda text: re.sub(r"\s+", " ", text),
+    "collapse_spaces": lambda text: re.sub(r"\s{2,}|[^\S ]", " ", text),  # a lone space is left alone
     "strip": str.strip,
 }
 

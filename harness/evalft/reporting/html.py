@@ -22,13 +22,17 @@ if TYPE_CHECKING:
 
 def render(run: Path) -> str:
     """The page as text (UTF-8 holds all of it). Raises UserError where the folder has no readable summary."""
+    return page(view.read(run))
+
+
+def page(found: view.View) -> str:
     style, script = (_block(name) for name in ("report.css", "report.js"))
     policy = (
         f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
     return _template().render(
-        view=view.read(run),
+        view=found,
         style=style,
         script=script,
         policy=policy,

@@ -21,7 +21,10 @@ MAX_CHARACTERS = 300
 
 def render(run: Path) -> str:
     """Raises UserError where the folder has no readable summary."""
-    found = view.read(run)
+    return page(view.read(run))
+
+
+def page(found: view.View) -> str:
     missed = [row for row in found.examples.rows if any(answer.mark != "right" for answer in row.answers)]
     return _template().render(
         view=found,

@@ -34,7 +34,7 @@ def show(run: Path, console: Console) -> None:
     def item(words: str, style: str = "") -> None:
         console.print(Padding(plain(f"- {words}", style), (0, 0, 0, 2), expand=False))
 
-    found = view.read(run)
+    found = view.read(run, rows=False)
     for line in found.banner:
         console.print(plain(line, "bold yellow"))
     if found.waiting:

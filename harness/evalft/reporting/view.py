@@ -76,8 +76,9 @@ class View:
     examples: Examples
 
 
-def read(run: Path) -> View:
-    """Raises UserError where the folder holds no readable summary."""
+def read(run: Path, *, rows: bool = True) -> View:
+    """`rows`: with the examples, which the terminal does not show. Raises UserError where the folder holds no readable
+    summary."""
     folder = RunFolder(run)
     summary = folder.read_json("summary")
     if summary.get("schema") != SCHEMA:
@@ -108,7 +109,7 @@ def read(run: Path) -> View:
         diffs=diffs(summary, tags_of, confidence),
         stages=found_stages,
         expansion=found_expansion,
-        changed=changed_rows(folder, summary),
+        changed=changed_rows(folder, summary) if rows else None,
         columns=tuple((m, numbers.requirement(thresholds[m]) if m in thresholds else "") for m in columns),
         cost_require=numbers.requirement(thresholds["cost_per_query"]) if "cost_per_query" in thresholds else "",
         latency_require=", ".join(
@@ -127,7 +128,7 @@ def read(run: Path) -> View:
                 | {key: value for key, value in manifest.items() if key not in SHOWN_ELSEWHERE}
             )
         ),
-        examples=read_examples(folder, summary),
+        examples=read_examples(folder, summary) if rows else Examples((), "", ""),
     )
 
 

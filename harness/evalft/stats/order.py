@@ -23,17 +23,30 @@ def quantile(values: ArrayLike, q: float) -> Interval:
         return Interval(None, 0, "order_statistic", reason="no rows")
 
     def ends(alpha: float) -> tuple[float, float]:
-        from scipy.stats import binom
-
-        low_rank = int(binom.ppf(alpha, n, q))  # the largest rank l with P(fewer than l values below) <= alpha
-        if binom.cdf(low_rank, n, q) <= alpha:
-            low_rank += 1
-        high_rank = int(binom.isf(alpha, n, q)) + 1
+        low_rank, high_rank = _ranks(alpha, n, q)
         low = float(ordered[low_rank - 1]) if low_rank >= 1 else -math.inf
         high = float(ordered[high_rank - 1]) if high_rank <= n else math.inf
         return low, high
 
     return Interval(float(np.quantile(ordered, q, method="inverted_cdf")), n, "order_statistic", ends)
+
+
+def _ranks(alpha: float, n: int, q: float) -> tuple[int, int]:
+    """With B values below the quantile, B ~ binomial(n, q): the largest l with P(B < l) <= alpha and the smallest h with
+    P(B >= h) <= alpha; 0 and n + 1 where there is none."""
+    from scipy.special import bdtr, bdtrc, bdtrik  # scipy.stats would take a second to import
+
+    low = max(0, math.ceil(bdtrik(alpha, n, q))) if bdtr(0, n, q) <= alpha else 0  # near it; the loops decide
+    while low > 0 and bdtr(low - 1, n, q) > alpha:
+        low -= 1
+    while low < n and bdtr(low, n, q) <= alpha:
+        low += 1
+    high = min(n, math.ceil(bdtrik(1 - alpha, n, q))) if bdtr(0, n, q) <= 1 - alpha else 0
+    while high <= n and bdtrc(high - 1, n, q) > alpha:
+        high += 1
+    while high > 1 and bdtrc(high - 2, n, q) <= alpha:
+        high -= 1
+    return low, high
 
 
 def rows_needed_to_bound(q: float, alpha: float) -> int:
