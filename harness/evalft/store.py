@@ -161,9 +161,10 @@ class RunFolder:
         latest: dict[tuple[int, int], str] = {}
         count = 0
         with path.open(encoding="utf-8") as file:
-            for count, line in enumerate(file, 1):
+            for line in file:
                 data = json.loads(line)
                 latest[data["index"], data["repeat"]] = line
+                count += 1
         keys = sorted(latest)
         if count > len(keys) or keys != list(latest):
             write_atomically(path, (latest[key] for key in keys))
