@@ -63,6 +63,8 @@ class Usage:
     reasoning_tokens: int = 0
     """Part of output_tokens that the model spent thinking."""
     estimated: bool = False
+    cache_write_tokens: int = 0
+    """Part of input_tokens that the provider billed for keeping them in its cache."""
 
 
 @dataclass(frozen=True, slots=True)

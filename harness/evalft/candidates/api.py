@@ -7,16 +7,16 @@ SDK's models, because compatible servers leave fields out, and what they leave o
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import quote
 
 from evalft import answers
-from evalft.candidates import Attempt
+from evalft.candidates import Attempt, completion
 from evalft.candidates.top_logprobs import label_probabilities
 from evalft.config import CandidateConfig, ProviderConfig, TaskConfig
 from evalft.errors import CannotStart
@@ -246,15 +246,18 @@ class ApiCandidate:
             if lost is None:
                 return self._no_answer(request, "timeout", f"no answer within {self._timeout_s:g} s")
             return self._no_answer(
-                request, "connection", _one_line(lost) or type(lost).__name__, billed=not _never_reached(lost)
+                request, "connection", str(lost) or type(lost).__name__, billed=not _never_reached(lost)
             )
         except openai.OpenAIError as error:
-            return self._no_answer(request, "bad_response", _one_line(error))
+            return self._no_answer(request, "bad_response", str(error))
         return self._read(request, body, clock() - sent)
 
-    def _without_key(self, text: str) -> str:
-        """Some servers quote the key they were sent; it must reach no file. A dummy such as "token" is a word, no secret."""
-        return text.replace(self._key, "[key]") if len(self._key) >= SHORTEST_KEY else text
+    def _safe(self, text: str) -> str:
+        """As it may be stored. Some servers quote the key they were sent, and it must reach no file (a dummy such as
+        "token" is a word, no secret); halves of surrogate pairs cannot be written to one."""
+        if len(self._key) >= SHORTEST_KEY:
+            text = text.replace(self._key, "[key]").replace(quote(self._key, safe=""), "[key]")
+        return completion.whole_text(text)
 
     def _no_answer(self, request: Request, kind: FailureKind, message: str, billed: bool = True) -> Attempt:
         """A try without a usable body: what it cost is not known, so it is charged its worst case, and marked."""
@@ -266,10 +269,8 @@ class ApiCandidate:
         self, request: Request, kind: FailureKind, message: str, *, usage: Usage | None = None, **more: Any
     ) -> Failure:
         cost = self.price.cost_usd(usage) if usage else 0.0
-        message = self._without_key(message)
-        return Failure(
-            request.id, request.index, request.repeat, kind, message[:500], usage=usage, cost_usd=cost, **more
-        )
+        message = _one_line(self._safe(message))  # shortened last: a key cut in two is not recognised
+        return Failure(request.id, request.index, request.repeat, kind, message, usage=usage, cost_usd=cost, **more)
 
     def _refusal(self, request: Request, refused: _Refused) -> Attempt:
         """An HTTP error as an attempt: filtered, to be retried, or the end of this candidate."""
@@ -287,43 +288,34 @@ class ApiCandidate:
         )
 
     def _read(self, request: Request, body: bytes, latency_s: float) -> Attempt:
+        """What a body with status 200 comes to: an answer, or why there is none."""
         try:
-            data = json.loads(body)
-            if not isinstance(data, dict):
-                raise ValueError("the body is not an object")
+            found = completion.parse(body)
         except ValueError as error:
-            return self._no_answer(
-                request, "bad_response", f"the body is not the JSON of an answer: {_one_line(error)}"
-            )
-        if data.get("error") and not data.get("choices"):
-            return self._no_answer(request, "bad_response", f"an error with status 200: {_one_line(data['error'])}")
-        usage = _usage(data.get("usage")) or self._worst_case(request)
-        cost = self.price.cost_usd(usage)
-        choice = _first(data.get("choices"))
-        found = choice.get("message")
-        message: Mapping[str, Any] = found if isinstance(found, dict) else {}
-        text, reason = message.get("content"), choice.get("finish_reason")
-        if isinstance(text, list):  # some servers answer in parts
-            text = "".join(str(part.get("text", "")) for part in text if isinstance(part, dict))
-        text = self._without_key(text) if isinstance(text, str) else text
+            return self._no_answer(request, "bad_response", f"the body is not the JSON of an answer: {error}")
+        if found.error:
+            return self._no_answer(request, "bad_response", f"an error with status 200: {found.error}")
+        usage = found.usage or self._worst_case(request)
+        text = None if found.text is None else self._safe(found.text)
+        reason = None if found.finish_reason is None else self._safe(found.finish_reason)
         same: dict[str, Any] = {"usage": usage, "latency_s": latency_s, "finish_reason": reason}
-        if message.get("refusal"):
-            words = self._without_key(str(message["refusal"]))
+        if found.refusal or reason == "refusal":
+            words = self._safe(found.refusal or text or "the model refused")
             return Attempt(self._failure(request, "refused", words, text=words, **same))
         if reason == "content_filter":
             return Attempt(
                 self._failure(request, "filtered", "the provider's filter cut the answer", text=text, **same)
             )
-        if not isinstance(text, str) or not text.strip():
+        if text is None or not text.strip():
             if reason == "length":
                 spent = f"all {self.max_tokens} tokens went before any answer; raise max_tokens"
                 return Attempt(self._failure(request, "truncated", spent, **same))
-            why = "no choices" if not choice else "no content"
-            return Attempt(self._failure(request, "empty", f"the answer has {why}", **same), retry=reason is None)
+            why = "content" if found.has_choice else "choices"
+            return Attempt(self._failure(request, "empty", f"the answer has no {why}", **same), retry=reason is None)
         reading = answers.read(text, reason, self._task.type or "generation", self._task.labels or ())
         if reading.failure:
             return Attempt(self._failure(request, reading.failure, reading.message, text=text, **same))
-        probs, unseen = self._probabilities(choice)
+        probs, unseen = self._probabilities(found.logprobs)
         return Attempt(
             Prediction(
                 request.id,
@@ -335,19 +327,15 @@ class ApiCandidate:
                 probs_method="top_logprobs" if probs else None,
                 unseen_mass=unseen,
                 rescued=reading.rescued,
-                finish_reason=reason,
-                usage=usage,
-                cost_usd=cost,
-                latency_s=latency_s,
+                cost_usd=self.price.cost_usd(usage),
+                **same,
             )
         )
 
-    def _probabilities(self, choice: Mapping[str, Any]) -> tuple[dict[str, float] | None, float | None]:
-        logprobs = choice.get("logprobs")
-        content = logprobs.get("content") if isinstance(logprobs, dict) else None
-        if "logprobs" not in self._fields or not isinstance(content, list):
+    def _probabilities(self, logprobs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, float] | None, float | None]:
+        if "logprobs" not in self._fields or not logprobs:
             return None, None
-        return label_probabilities(content, self._task.labels or ())
+        return label_probabilities(logprobs, self._task.labels or ())
 
 
 def _refused(error: Any) -> _Refused:
@@ -355,7 +343,7 @@ def _refused(error: Any) -> _Refused:
     body = error.body if isinstance(error.body, dict) else {}
     inner = body.get("error")
     detail: Mapping[str, Any] = inner if isinstance(inner, dict) else body
-    message = _one_line(detail.get("message") or (inner if isinstance(inner, str) else "") or error.message)
+    message = str(detail.get("message") or (inner if isinstance(inner, str) else "") or error.message)
     return _Refused(
         status=error.status_code,
         code=str(detail.get("code") or detail.get("type") or ""),
@@ -405,29 +393,6 @@ def _never_reached(lost: BaseException) -> bool:
     from aiohttp import ClientConnectorError
 
     return isinstance(lost, ClientConnectorError | ConnectionRefusedError)
-
-
-def _usage(body: object) -> Usage | None:
-    if not isinstance(body, dict):
-        return None
-    prompt, answer = body.get("prompt_tokens"), body.get("completion_tokens")
-    if not isinstance(prompt, int) or not isinstance(answer, int) or prompt < 0 or answer < 0:
-        return None
-    return Usage(
-        prompt,
-        answer,
-        cached_tokens=min(prompt, _count(body.get("prompt_tokens_details"), "cached_tokens")),
-        reasoning_tokens=_count(body.get("completion_tokens_details"), "reasoning_tokens"),
-    )
-
-
-def _count(details: object, name: str) -> int:
-    value = details.get(name) if isinstance(details, dict) else None
-    return value if isinstance(value, int) and value > 0 else 0
-
-
-def _first(choices: object) -> Mapping[str, Any]:
-    return choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
 
 
 def _one_line(what: object) -> str:
