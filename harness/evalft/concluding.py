@@ -71,6 +71,7 @@ def conclude(
     missing: dict[str, int] = {}
     basis: dict[str, str] = {}
     billed: dict[str, float] = {}
+    cached: dict[str, Mapping[str, Any] | None] = {}
     fastest_slowest: dict[str, tuple[float, float] | None] = {}
     owed = 0
     for candidate, plan in zip(config.candidates, prepared.plans, strict=True):
@@ -88,6 +89,7 @@ def conclude(
         )
         latencies = [o.latency_s for o in outcomes if isinstance(o, Prediction) and o.latency_s is not None]
         billed[name] = sum(outcome.cost_usd for outcome in outcomes)
+        cached[name] = _from_cache(outcomes)
         fastest_slowest[name] = (min(latencies), max(latencies)) if latencies else None
         folder.write_scores(name, scored[name].scores)
     partial = why_partial or ("interrupted" if any(missing.values()) else None)
@@ -107,6 +109,7 @@ def conclude(
         prices={plan.name: _price_data(plan, manifest) for plan in prepared.plans},
         basis=basis,
         billed=billed,
+        cached=cached,
         fastest_slowest=fastest_slowest,
         notes=data.assumed,
         warnings=[
@@ -148,6 +151,12 @@ def _priced(
         factor = now.per_hour(device) / then.per_hour(device)
         return [replace(o, cost_usd=o.cost_usd * factor) for o in outcomes], "override"
     return outcomes, basis
+
+
+def _from_cache(outcomes: Sequence[Outcome]) -> dict[str, Any] | None:
+    """How many of the answers were given before this run, and when: the model behind a name may have changed since."""
+    made = [outcome.made for outcome in outcomes if outcome.cached and outcome.made]
+    return {"answers": len(made), "of": len(outcomes), "first": min(made), "last": max(made)} if made else None
 
 
 def price_then(name: str, manifest: Mapping[str, Any]) -> TokenPrice | HourPrice | None:
