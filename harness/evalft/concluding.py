@@ -14,6 +14,7 @@ from evalft.decision.evidence import LOWER_IS_BETTER, Evidence, Setting, Trainin
 from evalft.decision.tuning import trainable_base
 from evalft.decision.verdict import Decision, decide
 from evalft.errors import UserError
+from evalft.metrics.names import PROBABILISTIC
 from evalft.preparing import Prepared
 from evalft.prices import HourPrice, TokenPrice
 from evalft.records import Outcome, Prediction
@@ -115,6 +116,7 @@ def conclude(
         warnings=[
             *data.warnings,
             *scoring.check_gold(data.test, config.task),
+            *_other_probabilities(scored),
             *(
                 f"{name}: {reason}"
                 for name, found in scored.items()
@@ -151,6 +153,16 @@ def _priced(
         factor = now.per_hour(device) / then.per_hour(device)
         return [replace(o, cost_usd=o.cost_usd * factor) for o in outcomes], "override"
     return outcomes, basis
+
+
+def _other_probabilities(scored: Mapping[str, Scored]) -> list[str]:
+    """A line where candidates' metrics of probabilities rest on different kinds of them."""
+    methods = {name: found.probs_method for name, found in scored.items() if found.probs_method}
+    metrics = [name for name in next(iter(scored.values())).intervals if name.startswith(PROBABILISTIC)]
+    if not metrics or len(set(methods.values())) < 2:
+        return []
+    said = ", ".join(f"{name}: {method.replace('_', ' ')}" for name, method in methods.items())
+    return [f"{', '.join(metrics)}: the candidates' probabilities are not of one kind ({said})"]
 
 
 def _from_cache(outcomes: Sequence[Outcome]) -> dict[str, Any] | None:

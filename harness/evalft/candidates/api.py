@@ -7,16 +7,18 @@ SDK's models, because compatible servers leave fields out, and what they leave o
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
 
 from evalft import answers
-from evalft.candidates import Attempt, completion
+from evalft.candidates import Attempt, completion, structured
 from evalft.candidates.top_logprobs import label_probabilities
 from evalft.config import CandidateConfig, ProviderConfig, TaskConfig
 from evalft.errors import CannotStart
@@ -68,6 +70,8 @@ class ApiCandidate:
         self._client: Any = None
         self._key = ""
         self._fields: dict[str, Any] = self._first_fields(want_probs)
+        self._schema_bytes = len(json.dumps(self._fields.get("response_format", "")))
+        self._saw_logprobs = self._tried_without_schema = False
         self.renamed: dict[str, str] = {}
         self.dropped: list[str] = []
 
@@ -104,6 +108,8 @@ class ApiCandidate:
         choices = [f"asked at {self.base_url}", f"max_tokens {self.max_tokens}", f"price from {self.price.source}"]
         if not self._provider and "api.openai.com" not in self.base_url:
             choices.append(f"OPENAI_BASE_URL points elsewhere; priced as OpenAI's {self._config.model_id} all the same")
+        if "response_format" in self._fields:
+            choices.append("answers are asked for as JSON of the labels (response_format), where the endpoint takes it")
         if self._provider and not key_env:
             choices.append(f"no key is sent (providers.{self._config.provider}.api_key_env names one)")
         return choices
@@ -133,6 +139,10 @@ class ApiCandidate:
         }
         if want_probs and self._task.type == "classification":
             fields |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
+        if structured.is_asked_for(config, self._task):
+            fields["response_format"] = structured.response_format(
+                self._task.type or "classification", self._task.labels or ()
+            )
         if config.extra_body:
             fields["extra_body"] = config.extra_body
         return {name: value for name, value in fields.items() if value is not None}
@@ -150,15 +160,48 @@ class ApiCandidate:
                 attempt = await self._ask(request)
             except _Refused as refused:
                 found = self._give_way(refused)
-                if found is None:
+                if found is not None:
+                    said.append(found)
+                    continue
+                without = await self._without_schema(request, refused)
+                if without is None:
                     return self._refusal(request, refused), said
-                said.append(found)
-                continue
-            if "logprobs" in self._fields and isinstance(attempt.outcome, Prediction) and not attempt.outcome.probs:
-                self._drop("logprobs", "top_logprobs")
-                said.append("logprobs are accepted but none come back: probabilities are hard (0 or 1)")
-            return attempt, said
+                attempt = without
+                said.append("the endpoint refuses response_format: it is not sent, and answers are read as text")
+            return self._notice_what_is_ignored(attempt, said), said
         raise CannotStart(f"candidate {self.name}: the endpoint refuses one field after another: {'; '.join(said)}")
+
+    async def _without_schema(self, request: Request, refused: _Refused) -> Attempt | None:
+        """A refusal that names no field may be of the schema, which nobody asked us to send: tried once without. None
+        where that is refused too, so that it was not the schema."""
+        about_the_row = refused.status not in (400, 422) or _about_length(refused) or _is_filter(refused)
+        if "response_format" not in self._fields or self._tried_without_schema or about_the_row:
+            return None
+        self._tried_without_schema = True
+        schema = self._fields.pop("response_format")
+        try:
+            attempt = await self._ask(request)
+        except _Refused:
+            self._fields["response_format"] = schema
+            return None
+        self.dropped.append("response_format")
+        return attempt
+
+    def _notice_what_is_ignored(self, attempt: Attempt, said: list[str]) -> Attempt:
+        """Fields that were accepted and had no effect are not sent again."""
+        outcome = attempt.outcome
+        if "logprobs" in self._fields and isinstance(outcome, Prediction) and not self._saw_logprobs:
+            self._drop("logprobs", "top_logprobs")
+            said.append("logprobs are accepted but none come back: probabilities are hard (0 or 1)")
+        is_json = answers.without_thinking(outcome.text or "").lstrip().startswith("{")
+        if "response_format" in self._fields and isinstance(outcome, Prediction) and not is_json:
+            self._drop("response_format")
+            said.append("response_format is accepted but ignored: it is not sent, and answers are read as text")
+        elif "response_format" in self._fields and is_json and getattr(outcome, "failure", "") == "truncated":
+            self._drop("response_format")
+            said.append(f"JSON does not fit into max_tokens {self.max_tokens}: response_format is not sent")
+            return replace(attempt, retry=True)
+        return attempt
 
     def _give_way(self, refused: _Refused) -> str | None:
         """Drop or rename the field that a 400 or 422 complains of; what was done, or None where it is something else."""
@@ -171,6 +214,9 @@ class ApiCandidate:
             return "the endpoint refuses max_tokens: max_completion_tokens is sent instead"
         if "max_completion_tokens" in self._fields and re.search(r"\bmax_completion_tokens\b", text):
             return None
+        if "response_format" in self._fields and re.search(r"response_format|json_schema|structured|schema", text):
+            self._drop("response_format")
+            return "the endpoint refuses response_format: it is not sent, and answers are read as text"
         for names in (
             ("logprobs", "top_logprobs"),
             ("temperature",),
@@ -211,7 +257,8 @@ class ApiCandidate:
     def _worst_case(self, request: Request) -> Usage:
         """No tokenizer makes more tokens than bytes of text; each message and the request add a few of their own."""
         text = sum(len(message["content"].encode()) + 16 for message in request.messages)
-        return Usage(text + 32, self.max_tokens, estimated=True)
+        schema = self._schema_bytes if "response_format" in self._fields else 0
+        return Usage(text + schema + 32, self.max_tokens, estimated=True)
 
     async def predict(self, batch: Sequence[Request]) -> list[Attempt]:
         return [await self._attempt(request) for request in batch]
@@ -275,7 +322,7 @@ class ApiCandidate:
     def _refusal(self, request: Request, refused: _Refused) -> Attempt:
         """An HTTP error as an attempt: filtered, to be retried, or the end of this candidate."""
         message = f"HTTP {refused.status}: {refused.message}"
-        if refused.status == 400 and "content_filter" in f"{refused.code} {refused.message}":
+        if _is_filter(refused):
             return Attempt(self._failure(request, "filtered", message))
         quota = refused.code in ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
         retry = (refused.status in RETRIED_STATUS or refused.status >= 500) and not quota
@@ -335,6 +382,7 @@ class ApiCandidate:
     def _probabilities(self, logprobs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, float] | None, float | None]:
         if "logprobs" not in self._fields or not logprobs:
             return None, None
+        self._saw_logprobs = True
         return label_probabilities(logprobs, self._task.labels or ())
 
 
@@ -366,6 +414,10 @@ def _retry_after_s(headers: Mapping[str, str]) -> float | None:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
     except (TypeError, ValueError):
         return None
+
+
+def _is_filter(refused: _Refused) -> bool:
+    return refused.status == 400 and "content_filter" in f"{refused.code} {refused.message}"
 
 
 def _about_length(refused: _Refused) -> bool:
