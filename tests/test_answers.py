@@ -69,12 +69,36 @@ def test_an_answer_that_a_person_reads_without_doubt_is_rescued(text, label):
         "card: 0.8, arrival: 0.2",
         "I choose C or so",
         "12",
-        '{"label": ["card", "spam"]}',
+        '{"label": "card", "label": "spam"}',
     ],
 )
 def test_an_answer_with_two_labels_none_or_a_denied_one_is_unparsable(text):
     reading = one(text)
     assert (reading.labels, reading.failure) == (None, "unparsable") and reading.message
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "labels"),
+    [
+        ('{"label": "card"}', "classification", ("card",)),
+        ('\n{ "label" :"C++" }', "classification", ("C++",)),
+        ('<think>{"label": "spam"}</think>{"label": "card"}', "classification", ("card",)),
+        ('{"labels": ["spam", "card", "card"]}', "multilabel", ("card", "spam")),
+        ('{"labels": []}', "multilabel", ()),
+    ],
+)
+@pytest.mark.parametrize("finish_reason", ["stop", "length"])
+def test_an_answer_of_the_schema_is_read_strictly_and_is_whole_wherever_it_was_cut(text, kind, labels, finish_reason):
+    assert read(text, finish_reason, kind, INTENTS) == Reading(labels)
+
+
+@pytest.mark.parametrize("kind", ["classification", "multilabel"])
+@pytest.mark.parametrize(
+    "text",
+    ['{"label": "banana"}', '{"labels": ["banana"]}', '{"label": null}', '{"a": {}}', '{"card": 0.9, "spam": 0.1}'],
+)
+def test_json_from_which_no_label_can_be_read_is_of_the_wrong_schema(text, kind):
+    assert read(text, "stop", kind, INTENTS).failure == "wrong_schema"
 
 
 def test_the_longest_label_at_a_place_is_the_one_that_is_named():
@@ -154,7 +178,7 @@ def test_a_list_of_exact_labels_is_read_strictly(text, labels):
         ("- joy\n- anger", ("joy", "anger")),
         ("1. joy\n2) anger", ("joy", "anger")),
         ('{"labels": ["JOY", "anger"]}', ("joy", "anger")),
-        ('{"labels": []}', ()),
+        ('{"tags": []}', ()),
         ('{"joy": true, "anger": false}', ("joy",)),
         ('{"joy": false, "anger": false}', ()),
         ("joy: yes\nanger: no", ("joy",)),
@@ -171,9 +195,7 @@ def test_a_list_that_a_person_reads_without_doubt_is_rescued(text, labels):
     assert several(text) == Reading(labels, rescued=True)
 
 
-@pytest.mark.parametrize(
-    "text", ["banana", '["banana"]', "I cannot answer that", "enjoyment", "joyful", '{"joy": 0.9, "anger": 0.1}', "*_*"]
-)
+@pytest.mark.parametrize("text", ["banana", '["banana"]', "I cannot answer that", "enjoyment", "joyful", "*_*"])
 def test_a_list_without_any_known_label_is_unparsable(text):
     assert several(text).failure == "unparsable"
 

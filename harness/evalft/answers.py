@@ -3,7 +3,9 @@
 Two readers, and it is always known which one understood an answer. The strict one takes an answer that is exactly what
 was asked for. The lenient one takes what a person would still read without a doubt ("**Spam**.", "Label: spam",
 `{"label": "spam"}`, one label named in a sentence) and marks it `rescued`. An answer in which a person could doubt (two
-labels, none, a denied one) is a failure, never a guess.
+labels, none, a denied one) is a failure, never a guess. Endpoints that can are asked for JSON of a schema, `{"label": ...}` or
+`{"labels": [...]}`; such an answer is read strictly whoever gives it, and any other JSON object is `wrong_schema` where no label
+can be read from it.
 
 An answer is hostile text: every pattern here runs in time linear in its length, and nothing in it makes `read` raise.
 """
@@ -14,10 +16,14 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 
 from evalft.records import FailureKind, TaskType
+
+SCHEMA_KEY = {"classification": "label", "multilabel": "labels"}
+"""The only key of an answer in JSON, by type of task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +49,22 @@ def read(text: str | None, finish_reason: str | None, task_type: TaskType, label
     if task_type == "generation":
         return _truncated() if cut else Reading()
     reader = _reader(tuple(labels))
+    try:
+        data = _json(answer)
+    except _KeyTwice:
+        return _unparsable(f"the answer is JSON that says a key twice: {_short(answer)}")
+    of_schema = reader.of_schema(data, SCHEMA_KEY[task_type])
+    if of_schema is not None:
+        return Reading(of_schema)
     if task_type == "multilabel":
-        return _truncated() if cut else reader.several(answer)
-    return reader.one_cut_off(answer) if cut else reader.one(answer)
+        reading = _truncated() if cut else reader.several(answer)
+    else:
+        reading = reader.one_cut_off(answer) if cut else reader.one(answer)
+    if reading.failure == "unparsable" and isinstance(data, dict):
+        return Reading(
+            failure="wrong_schema", message=f"{reading.message}; it is JSON, but not of the schema asked for"
+        )
+    return reading
 
 
 def without_thinking(text: str) -> str:
@@ -96,6 +115,15 @@ class _Reader:
         if named:
             return _unparsable(f"the answer names {len(named)} labels ({_short(', '.join(named))})")
         return _unparsable(f"the answer names no label of the task: {_short(answer)}")
+
+    def of_schema(self, data: object, key: str) -> tuple[str, ...] | None:
+        """The labels of an object with this one key that holds an exact label (`label`) or a list of them (`labels`)."""
+        if not isinstance(data, dict) or list(data) != [key]:
+            return None
+        said = data[key] if key == "labels" else [data[key]]
+        if not isinstance(said, list) or not all(isinstance(label, str) and label in self.exact for label in said):
+            return None
+        return self._ordered({self.exact[label] for label in said})
 
     def one_cut_off(self, answer: str) -> Reading:
         """Classification, cut off: whole are a first line that ended, and a label that no longer label begins with."""
@@ -290,17 +318,31 @@ def _json_in(answer: str) -> object:
     fence = _FENCE.search(answer)
     braced = answer[answer.find("{") : answer.rfind("}") + 1]
     for text in (answer, fence[1] if fence else "", braced):
-        data = _json(text)
-        if isinstance(data, dict | list):
-            return data
+        with suppress(_KeyTwice):
+            data = _json(text)
+            if isinstance(data, dict | list):
+                return data
     return None
 
 
+class _KeyTwice(Exception):
+    """An object that says a key twice says two things."""
+
+
 def _json(text: str) -> object:
+    if not text.lstrip().startswith(("{", "[")):
+        return None
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_each_key_once)
     except (ValueError, RecursionError):
         return None
+
+
+def _each_key_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    data = dict(pairs)
+    if len(data) < len(pairs):
+        raise _KeyTwice
+    return data
 
 
 def _value_of(data: dict[str, object]) -> object:

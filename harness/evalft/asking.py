@@ -15,9 +15,10 @@ from typing import Any
 
 from evalft import cache, candidates, scoring
 from evalft.cache import Cache
+from evalft.candidates import Candidate
 from evalft.candidates.api import ApiCandidate
 from evalft.config import CandidateConfig, Config, TaskConfig
-from evalft.errors import BUDGET, INTERRUPTED, BudgetReached, EvalftError
+from evalft.errors import BUDGET, INTERRUPTED, BudgetReached, CannotStart, EvalftError
 from evalft.execution import Asking
 from evalft.prices import HourPrice, TokenPrice
 from evalft.progress import Progress
@@ -58,7 +59,7 @@ class Job:
 
 def ask(jobs: Sequence[Job], config: Config, folder: RunFolder, *, fresh: bool, progress: Progress) -> None:
     """Ask each job for what its file does not hold yet; `folder` is the run's, with its ledger and manifest. `fresh`:
-    nothing from the cache. Raises Unfinished, and CannotStart before any row of any job is sent."""
+    nothing from the cache, which then holds these answers in place of older ones. Raises Unfinished, and CannotStart before any row of any job is sent."""
     asyncio.run(_ask(jobs, config, folder, fresh, progress))
 
 
@@ -66,7 +67,7 @@ async def _ask(jobs: Sequence[Job], config: Config, folder: RunFolder, fresh: bo
     ledger = Ledger(folder.file("spending"), config.limits.max_cost_usd)
     progress.watch_money(lambda: (ledger.settled_usd, ledger.left_usd))
     stop = asyncio.Event()
-    opener = None if fresh else partial(Cache, cache.folder())
+    opener = partial(Cache, cache.folder(), fresh=fresh)
     try:
         with _stopping_on_interrupt(stop, progress), progress:
             askings = [(job, _asking(job, config, ledger, opener, progress, stop)) for job in jobs]
@@ -98,7 +99,7 @@ def _asking(
     job: Job,
     config: Config,
     ledger: Ledger,
-    opener: Callable[[dict[str, object]], Cache] | None,
+    opener: Callable[[dict[str, object]], Cache],
     progress: Progress,
     stop: asyncio.Event,
 ) -> Asking:
@@ -133,6 +134,8 @@ def _asking(
 async def _open(job: Job, asking: Asking, folder: RunFolder) -> None:
     """What the candidate settled on is kept per name: the same candidate is asked alike in every job of the run."""
     name = asking.candidate.name
+    if asking.owed and job.folder.path == folder.path:
+        _check_same_model(job.candidate, asking.candidate, folder)
     settled: dict[str, Any] = dict(folder.manifest().get("settled", {}))
     await asking.open(settled.get(name))
     if asking.choices:
@@ -147,6 +150,22 @@ async def _open(job: Job, asking: Asking, folder: RunFolder) -> None:
             device = asking.candidate.identity().get("device")
             runs_on = folder.manifest().get("runs_on", {}) | ({name: device} if device else {})
             folder.update_manifest(choices=choices, runs_on=runs_on)
+
+
+def _check_same_model(config: CandidateConfig, candidate: Candidate, folder: RunFolder) -> None:
+    """A model of the hub may have moved on since this run folder's first answers: those of two models are never mixed.
+    (What a folder holds and everything else that is asked is in the run folder's digest.)"""
+    if config.provider != "hf":
+        return
+    identity = candidate.identity()
+    now = [identity["model"], identity["adapter"]]
+    known = folder.manifest().get("answered_by", {})
+    if known.setdefault(config.name, now) != now:
+        raise CannotStart(
+            f"candidate {config.name}: the answers so far are of {known[config.name][0]}, and {config.model} is now "
+            f"{now[0]}; measure again with --fresh, or pin the model with `revision:`"
+        )
+    folder.update_manifest(answered_by=known)
 
 
 @contextmanager

@@ -3,6 +3,9 @@
 One SQLite file in `EVALFT_CACHE`, else in the user's cache folder. The key covers whatever identifies an answer: what
 the candidate says of itself (base URL, model, revision, adapter, every generation field), the messages, the repeat.
 Values are JSON lines as in predictions/*.jsonl. Errors are not kept: only what a model really answered.
+
+A server can serve another model under the same name and address tomorrow, which no key can know: so every cached answer
+carries the day it was given, which the report shows, and a fresh run overwrites what it does not read.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import sqlite3
 import sys
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
@@ -36,12 +40,19 @@ def folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "evalft"
 
 
-class Cache:
-    """get and put outcomes by request; `identity` is the candidate's, see `candidates.Candidate.identity`."""
+def key(identity: dict[str, object], request: Request) -> str:
+    """Of one answer: what the candidate says of itself, the messages, the repeat; not the row's id or place."""
+    asked = [list(map(dict, request.messages)), request.repeat]
+    return sha256(f"{_canonical([FORMAT, identity])}\n{_canonical(asked)}".encode()).hexdigest()
 
-    def __init__(self, path: Path, identity: dict[str, object]) -> None:
+
+class Cache:
+    """get and put outcomes by request; `identity` is the candidate's, see `candidates.Candidate.identity`. A `fresh` one
+    finds nothing and keeps all."""
+
+    def __init__(self, path: Path, identity: dict[str, object], *, fresh: bool = False) -> None:
         self.identify(identity)
-        self._path = path
+        self._path, self._fresh = path, fresh
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path / "responses.sqlite", timeout=30, isolation_level=None)
@@ -55,38 +66,40 @@ class Cache:
             raise self._unusable(error) from None
 
     def identify(self, identity: dict[str, object]) -> None:
-        self._identity = json.dumps([FORMAT, identity], sort_keys=True, ensure_ascii=False)
+        self._identity = identity
 
     def settled(self) -> dict[str, object] | None:
         """What an earlier preflight found out about the endpoint for the candidate as configured."""
         found = self._read(_settled_key(self._identity))
-        return json.loads(found) if found else None
+        return json.loads(found[0]) if found else None
 
     def put_settled(self, identity: dict[str, object], found: dict[str, object]) -> None:
-        key = _settled_key(json.dumps([FORMAT, identity], sort_keys=True, ensure_ascii=False))
-        self._write(key, json.dumps(found))
-
-    def _key(self, request: Request) -> str:
-        asked = json.dumps([list(map(dict, request.messages)), request.repeat], sort_keys=True, ensure_ascii=False)
-        return sha256(f"{self._identity}\n{asked}".encode()).hexdigest()
+        self._write(_settled_key(identity), json.dumps(found))
 
     def get(self, request: Request) -> Outcome | None:
-        """The stored outcome as this request's own, marked cached; its cost and latency are the original's."""
-        found = self._read(self._key(request))
+        """The stored outcome as this request's own, marked cached with the day it was given (UTC); its cost and latency
+        are the original's."""
+        found = self._read(key(self._identity, request))
         if found is None:
             return None
-        return replace(read_outcome(found), id=request.id, index=request.index, repeat=request.repeat, cached=True)
+        text, made = found
+        day = datetime.fromtimestamp(made, UTC).date().isoformat()
+        outcome = replace(read_outcome(text), id=request.id, index=request.index, repeat=request.repeat)
+        return replace(outcome, cached=True, made=day)
 
     def put(self, request: Request, outcome: Outcome) -> None:
         if isinstance(outcome, Prediction) or outcome.failure in ANSWERED:
-            self._write(self._key(request), prediction_line(outcome))
+            self._write(key(self._identity, request), prediction_line(outcome))
 
-    def _read(self, key: str) -> str | None:
+    def _read(self, key: str) -> tuple[str, float] | None:
+        """The stored text and when it was stored (Unix time, s)."""
+        if self._fresh:
+            return None
         try:
-            row = self._db.execute("select outcome from responses where key = ?", [key]).fetchone()
+            row = self._db.execute("select outcome, made from responses where key = ?", [key]).fetchone()
         except sqlite3.Error as error:
             raise self._unusable(error) from None
-        return row[0] if row else None
+        return (row[0], row[1]) if row else None
 
     def _write(self, key: str, text: str) -> None:
         try:
@@ -104,5 +117,9 @@ class Cache:
         self._db.close()
 
 
-def _settled_key(identity: str) -> str:
-    return "settled:" + sha256(identity.encode()).hexdigest()
+def _settled_key(identity: dict[str, object]) -> str:
+    return "settled:" + sha256(_canonical([FORMAT, identity]).encode()).hexdigest()
+
+
+def _canonical(data: object) -> str:
+    return json.dumps(data, sort_keys=True, ensure_ascii=False)

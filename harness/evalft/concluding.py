@@ -14,6 +14,7 @@ from evalft.decision.evidence import LOWER_IS_BETTER, Evidence, Setting, Trainin
 from evalft.decision.tuning import trainable_base
 from evalft.decision.verdict import Decision, decide
 from evalft.errors import UserError
+from evalft.metrics.names import PROBABILISTIC
 from evalft.preparing import Prepared
 from evalft.prices import HourPrice, TokenPrice
 from evalft.records import Outcome, Prediction
@@ -72,6 +73,7 @@ def conclude(
     missing: dict[str, int] = {}
     basis: dict[str, str] = {}
     billed: dict[str, float] = {}
+    cached: dict[str, Mapping[str, Any] | None] = {}
     fastest_slowest: dict[str, tuple[float, float] | None] = {}
     owed = 0
     for candidate, plan in zip(config.candidates, prepared.plans, strict=True):
@@ -89,6 +91,7 @@ def conclude(
         )
         latencies = [o.latency_s for o in outcomes if isinstance(o, Prediction) and o.latency_s is not None]
         billed[name] = sum(outcome.cost_usd for outcome in outcomes)
+        cached[name] = _from_cache(outcomes)
         fastest_slowest[name] = (min(latencies), max(latencies)) if latencies else None
         folder.write_scores(name, scored[name].scores)
     partial = why_partial or ("interrupted" if any(missing.values()) else None)
@@ -108,11 +111,13 @@ def conclude(
         prices={plan.name: _price_data(plan, manifest) for plan in prepared.plans},
         basis=basis,
         billed=billed,
+        cached=cached,
         fastest_slowest=fastest_slowest,
         notes=data.assumed,
         warnings=[
             *data.warnings,
             *scoring.check_gold(data.test, config.task),
+            *_other_probabilities(scored),
             *(
                 f"{name}: {reason}"
                 for name, found in scored.items()
@@ -149,6 +154,22 @@ def _priced(
         factor = now.per_hour(device) / then.per_hour(device)
         return [replace(o, cost_usd=o.cost_usd * factor) for o in outcomes], "override"
     return outcomes, basis
+
+
+def _other_probabilities(scored: Mapping[str, Scored]) -> list[str]:
+    """A line where candidates' metrics of probabilities rest on different kinds of them."""
+    methods = {name: found.probs_method for name, found in scored.items() if found.probs_method}
+    metrics = [name for name in next(iter(scored.values())).intervals if name.startswith(PROBABILISTIC)]
+    if not metrics or len(set(methods.values())) < 2:
+        return []
+    said = ", ".join(f"{name}: {method.replace('_', ' ')}" for name, method in methods.items())
+    return [f"{', '.join(metrics)}: the candidates' probabilities are not of one kind ({said})"]
+
+
+def _from_cache(outcomes: Sequence[Outcome]) -> dict[str, Any] | None:
+    """How many of the answers were given before this run, and when: the model behind a name may have changed since."""
+    made = [outcome.made for outcome in outcomes if outcome.cached and outcome.made]
+    return {"answers": len(made), "of": len(outcomes), "first": min(made), "last": max(made)} if made else None
 
 
 def price_then(name: str, manifest: Mapping[str, Any]) -> TokenPrice | HourPrice | None:

@@ -481,8 +481,9 @@ def _cross_checks(config: Config, source: str, lines: Mapping[Place, int]) -> li
                 "give one of them a `name:`"
             )
         seen.setdefault(candidate.name, i)
-        if candidate.adapter and candidate.provider != "hf":
-            faults.append(f"{where}: candidates.{i}.adapter: only an hf: model takes an adapter")
+        for key in _without_effect(candidate):
+            whose = "a model that is asked over an API" if candidate.provider == "hf" else "an hf: model"
+            faults.append(f"{where}: candidates.{i}.{key}: only {whose} takes it; remove it")
         if candidate.mode == "batch":
             faults.append(f"{where}: candidates.{i}.mode: batch is not available in this version; use live")
         if candidate.samples > 1 and candidate.temperature == 0:
@@ -515,6 +516,14 @@ def _cross_checks(config: Config, source: str, lines: Mapping[Place, int]) -> li
                 f"{_where(('decide', key), source, lines)}: decide.{key}: not available in this version; remove it"
             )
     return faults
+
+
+def _without_effect(candidate: CandidateConfig) -> list[str]:
+    """Settings that would be read by nothing: an answer would seem to be asked for with them."""
+    given = candidate.model_dump(exclude_defaults=True)
+    if candidate.provider == "hf":
+        return [key for key in ("reasoning_effort",) if key in given]
+    return [key for key in ("adapter", "revision", "num_beams", "dtype", "device") if key in given]
 
 
 # ---------------------------------------------------------------- paths, resolved form, digest

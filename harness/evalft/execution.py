@@ -286,6 +286,7 @@ def _added(one: Usage | None, other: Usage | None) -> Usage | None:
         one.cached_tokens + other.cached_tokens,
         one.reasoning_tokens + other.reasoning_tokens,
         one.estimated or other.estimated,
+        one.cache_write_tokens + other.cache_write_tokens,
     )
 
 

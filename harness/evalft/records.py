@@ -63,6 +63,8 @@ class Usage:
     reasoning_tokens: int = 0
     """Part of output_tokens that the model spent thinking."""
     estimated: bool = False
+    cache_write_tokens: int = 0
+    """Part of input_tokens that the provider billed for keeping them in its cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ class Prediction:
     """Send to last byte of the try that succeeded (API), or of its batch (local)."""
     tries: int = 1
     cached: bool = False
+    made: str | None = None
+    """The day (ISO, UTC) that a cached answer was given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,7 @@ class Failure:
     """Send to last byte, or how long was waited for an answer that did not come (timeout)."""
     tries: int = 1
     cached: bool = False
+    made: str | None = None
 
 
 Outcome = Prediction | Failure

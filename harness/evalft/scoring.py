@@ -2,7 +2,7 @@
 
 A failure stays in every denominator as a miss. Where a candidate gave several answers per example (`samples`), the
 answers that could be read vote for the label (ties: the first in the task's order) and their shares are the
-probabilities; a generated text scores the mean over its answers, failures being 0.
+probabilities, where the answers bring none of their own; a generated text scores the mean over its answers, failures being 0.
 
 Every number can be had again from predictions/<candidate>.jsonl by scikit-learn; `metrics.labels` says with which arrays.
 """
@@ -322,7 +322,9 @@ def _judge_labels(
     voted = [_vote(several, labels, task_type) for several in per_example]
     rows = label_metrics.arrays(targets, [one.labels for one in voted], labels)
     strict = label_metrics.arrays(targets, [one.strict for one in voted], labels)
-    said = probability.forecast(rows, [one.probs for one in voted], [one.method for one in voted])
+    said = probability.forecast(
+        rows, [one.probs for one in voted], [one.method for one in voted], [one.unseen for one in voted]
+    )
     found = {}
     for name in dict.fromkeys([*(spec.name for spec in specs), "accuracy", "strict_accuracy"]):
         if name == "strict_accuracy":
@@ -360,6 +362,7 @@ class _Vote:
     strict: tuple[str, ...] | None
     probs: Mapping[str, float] | None = None
     method: ProbsMethod | None = None
+    unseen: float | None = None
 
 
 def _vote(several: Sequence[Outcome], labels: Sequence[str], task_type: TaskType) -> _Vote:
@@ -370,13 +373,20 @@ def _vote(several: Sequence[Outcome], labels: Sequence[str], task_type: TaskType
         if one is None:
             return _Vote(None, None)
         said = one.labels or ()
-        return _Vote(said, None if one.rescued else said, one.probs, one.probs_method)
+        return _Vote(said, None if one.rescued else said, one.probs, one.probs_method, one.unseen_mass)
     if not read:
         return _Vote(None, None)
     shares = _shares(read, labels)
-    return _Vote(
-        _elected(shares, task_type), _elected(_shares(strict, labels), task_type) if strict else None, shares, "vote"
-    )
+    elected = _elected(shares, task_type)
+    strictly = _elected(_shares(strict, labels), task_type) if strict else None
+    if len({one.probs_method for one in read}) == 1 and all(one.probs for one in read):  # better than counting votes
+        probs = {label: _mean(one.probs.get(label, 0.0) for one in read if one.probs) for label in labels}
+        return _Vote(elected, strictly, probs, read[0].probs_method, _mean(one.unseen_mass or 0.0 for one in read))
+    return _Vote(elected, strictly, shares, "vote")
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
 
 
 def _shares(read: Sequence[Prediction], labels: Sequence[str]) -> dict[str, float]:

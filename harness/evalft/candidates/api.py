@@ -12,11 +12,13 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import quote
 
 from evalft import answers
-from evalft.candidates import Attempt
+from evalft.candidates import Attempt, completion, structured
 from evalft.candidates.top_logprobs import label_probabilities
 from evalft.config import CandidateConfig, ProviderConfig, TaskConfig
 from evalft.errors import CannotStart
@@ -68,6 +70,8 @@ class ApiCandidate:
         self._client: Any = None
         self._key = ""
         self._fields: dict[str, Any] = self._first_fields(want_probs)
+        self._schema_bytes = len(json.dumps(self._fields.get("response_format", "")))
+        self._saw_logprobs = self._tried_without_schema = False
         self.renamed: dict[str, str] = {}
         self.dropped: list[str] = []
 
@@ -95,6 +99,8 @@ class ApiCandidate:
         choices = [f"asked at {self.base_url}", f"max_tokens {self.max_tokens}", f"price from {self.price.source}"]
         if not self._provider and "api.openai.com" not in self.base_url:
             choices.append(f"OPENAI_BASE_URL points elsewhere; priced as OpenAI's {self._config.model_id} all the same")
+        if "response_format" in self._fields:
+            choices.append("answers are asked for as JSON of the labels (response_format), where the endpoint takes it")
         if self._provider and not key_env:
             choices.append(f"no key is sent (providers.{self._config.provider}.api_key_env names one)")
         return choices
@@ -138,6 +144,10 @@ class ApiCandidate:
         }
         if want_probs and self._task.type == "classification":
             fields |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
+        if structured.is_asked_for(config, self._task):
+            fields["response_format"] = structured.response_format(
+                self._task.type or "classification", self._task.labels or ()
+            )
         if config.extra_body:
             fields["extra_body"] = config.extra_body
         return {name: value for name, value in fields.items() if value is not None}
@@ -155,15 +165,48 @@ class ApiCandidate:
                 attempt = await self._ask(request)
             except _Refused as refused:
                 found = self._give_way(refused)
-                if found is None:
+                if found is not None:
+                    said.append(found)
+                    continue
+                without = await self._without_schema(request, refused)
+                if without is None:
                     return self._refusal(request, refused), said
-                said.append(found)
-                continue
-            if "logprobs" in self._fields and isinstance(attempt.outcome, Prediction) and not attempt.outcome.probs:
-                self._drop("logprobs", "top_logprobs")
-                said.append("logprobs are accepted but none come back: probabilities are hard (0 or 1)")
-            return attempt, said
+                attempt = without
+                said.append("the endpoint refuses response_format: it is not sent, and answers are read as text")
+            return self._notice_what_is_ignored(attempt, said), said
         raise CannotStart(f"candidate {self.name}: the endpoint refuses one field after another: {'; '.join(said)}")
+
+    async def _without_schema(self, request: Request, refused: _Refused) -> Attempt | None:
+        """A refusal that names no field may be of the schema, which nobody asked us to send: tried once without. None
+        where that is refused too, so that it was not the schema."""
+        about_the_row = refused.status not in (400, 422) or _about_length(refused) or _is_filter(refused)
+        if "response_format" not in self._fields or self._tried_without_schema or about_the_row:
+            return None
+        self._tried_without_schema = True
+        schema = self._fields.pop("response_format")
+        try:
+            attempt = await self._ask(request)
+        except _Refused:
+            self._fields["response_format"] = schema
+            return None
+        self.dropped.append("response_format")
+        return attempt
+
+    def _notice_what_is_ignored(self, attempt: Attempt, said: list[str]) -> Attempt:
+        """Fields that were accepted and had no effect are not sent again."""
+        outcome = attempt.outcome
+        if "logprobs" in self._fields and isinstance(outcome, Prediction) and not self._saw_logprobs:
+            self._drop("logprobs", "top_logprobs")
+            said.append("logprobs are accepted but none come back: probabilities are hard (0 or 1)")
+        is_json = answers.without_thinking(outcome.text or "").lstrip().startswith("{")
+        if "response_format" in self._fields and isinstance(outcome, Prediction) and not is_json:
+            self._drop("response_format")
+            said.append("response_format is accepted but ignored: it is not sent, and answers are read as text")
+        elif "response_format" in self._fields and is_json and getattr(outcome, "failure", "") == "truncated":
+            self._drop("response_format")
+            said.append(f"JSON does not fit into max_tokens {self.max_tokens}: response_format is not sent")
+            return replace(attempt, retry=True)
+        return attempt
 
     def _give_way(self, refused: _Refused) -> str | None:
         """Drop or rename the field that a 400 or 422 complains of; what was done, or None where it is something else."""
@@ -176,6 +219,9 @@ class ApiCandidate:
             return "the endpoint refuses max_tokens: max_completion_tokens is sent instead"
         if "max_completion_tokens" in self._fields and re.search(r"\bmax_completion_tokens\b", text):
             return None
+        if "response_format" in self._fields and re.search(r"response_format|json_schema|structured|schema", text):
+            self._drop("response_format")
+            return "the endpoint refuses response_format: it is not sent, and answers are read as text"
         for names in (
             ("logprobs", "top_logprobs"),
             ("temperature",),
@@ -216,7 +262,8 @@ class ApiCandidate:
     def _worst_case(self, request: Request) -> Usage:
         """No tokenizer makes more tokens than bytes of text; each message and the request add a few of their own."""
         text = sum(len(message["content"].encode()) + 16 for message in request.messages)
-        return Usage(text + 32, self.max_tokens, estimated=True)
+        schema = self._schema_bytes if "response_format" in self._fields else 0
+        return Usage(text + schema + 32, self.max_tokens, estimated=True)
 
     async def predict(self, batch: Sequence[Request]) -> list[Attempt]:
         return [await self._attempt(request) for request in batch]
@@ -253,15 +300,18 @@ class ApiCandidate:
             if lost is None:
                 return self._no_answer(request, "timeout", f"no answer within {self._timeout_s:g} s")
             return self._no_answer(
-                request, "connection", _one_line(lost) or type(lost).__name__, billed=not _never_reached(lost)
+                request, "connection", str(lost) or type(lost).__name__, billed=not _never_reached(lost)
             )
         except openai.OpenAIError as error:
-            return self._no_answer(request, "bad_response", _one_line(error))
+            return self._no_answer(request, "bad_response", str(error))
         return self._read(request, body, clock() - sent)
 
-    def _without_key(self, text: str) -> str:
-        """Some servers quote the key they were sent; it must reach no file. A dummy such as "token" is a word, no secret."""
-        return text.replace(self._key, "[key]") if len(self._key) >= SHORTEST_KEY else text
+    def _safe(self, text: str) -> str:
+        """As it may be stored. Some servers quote the key they were sent, and it must reach no file (a dummy such as
+        "token" is a word, no secret); halves of surrogate pairs cannot be written to one."""
+        if len(self._key) >= SHORTEST_KEY:
+            text = text.replace(self._key, "[key]").replace(quote(self._key, safe=""), "[key]")
+        return completion.whole_text(text)
 
     def _no_answer(self, request: Request, kind: FailureKind, message: str, billed: bool = True) -> Attempt:
         """A try without a usable body: what it cost is not known, so it is charged its worst case, and marked."""
@@ -273,15 +323,13 @@ class ApiCandidate:
         self, request: Request, kind: FailureKind, message: str, *, usage: Usage | None = None, **more: Any
     ) -> Failure:
         cost = self.price.cost_usd(usage) if usage else 0.0
-        message = self._without_key(message)
-        return Failure(
-            request.id, request.index, request.repeat, kind, message[:500], usage=usage, cost_usd=cost, **more
-        )
+        message = _one_line(self._safe(message))  # shortened last: a key cut in two is not recognised
+        return Failure(request.id, request.index, request.repeat, kind, message, usage=usage, cost_usd=cost, **more)
 
     def _refusal(self, request: Request, refused: _Refused) -> Attempt:
         """An HTTP error as an attempt: filtered, to be retried, or the end of this candidate."""
         message = f"HTTP {refused.status}: {refused.message}"
-        if refused.status == 400 and "content_filter" in f"{refused.code} {refused.message}":
+        if _is_filter(refused):
             return Attempt(self._failure(request, "filtered", message))
         quota = refused.code in ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
         retry = (refused.status in RETRIED_STATUS or refused.status >= 500) and not quota
@@ -294,43 +342,34 @@ class ApiCandidate:
         )
 
     def _read(self, request: Request, body: bytes, latency_s: float) -> Attempt:
+        """What a body with status 200 comes to: an answer, or why there is none."""
         try:
-            data = json.loads(body)
-            if not isinstance(data, dict):
-                raise ValueError("the body is not an object")
+            found = completion.parse(body)
         except ValueError as error:
-            return self._no_answer(
-                request, "bad_response", f"the body is not the JSON of an answer: {_one_line(error)}"
-            )
-        if data.get("error") and not data.get("choices"):
-            return self._no_answer(request, "bad_response", f"an error with status 200: {_one_line(data['error'])}")
-        usage = _usage(data.get("usage")) or self._worst_case(request)
-        cost = self.price.cost_usd(usage)
-        choice = _first(data.get("choices"))
-        found = choice.get("message")
-        message: Mapping[str, Any] = found if isinstance(found, dict) else {}
-        text, reason = message.get("content"), choice.get("finish_reason")
-        if isinstance(text, list):  # some servers answer in parts
-            text = "".join(str(part.get("text", "")) for part in text if isinstance(part, dict))
-        text = self._without_key(text) if isinstance(text, str) else text
+            return self._no_answer(request, "bad_response", f"the body is not the JSON of an answer: {error}")
+        if found.error:
+            return self._no_answer(request, "bad_response", f"an error with status 200: {found.error}")
+        usage = found.usage or self._worst_case(request)
+        text = None if found.text is None else self._safe(found.text)
+        reason = None if found.finish_reason is None else self._safe(found.finish_reason)
         same: dict[str, Any] = {"usage": usage, "latency_s": latency_s, "finish_reason": reason}
-        if message.get("refusal"):
-            words = self._without_key(str(message["refusal"]))
+        if found.refusal or reason == "refusal":
+            words = self._safe(found.refusal or text or "the model refused")
             return Attempt(self._failure(request, "refused", words, text=words, **same))
         if reason == "content_filter":
             return Attempt(
                 self._failure(request, "filtered", "the provider's filter cut the answer", text=text, **same)
             )
-        if not isinstance(text, str) or not text.strip():
+        if text is None or not text.strip():
             if reason == "length":
                 spent = f"all {self.max_tokens} tokens went before any answer; raise max_tokens"
                 return Attempt(self._failure(request, "truncated", spent, **same))
-            why = "no choices" if not choice else "no content"
-            return Attempt(self._failure(request, "empty", f"the answer has {why}", **same), retry=reason is None)
+            why = "content" if found.has_choice else "choices"
+            return Attempt(self._failure(request, "empty", f"the answer has no {why}", **same), retry=reason is None)
         reading = answers.read(text, reason, self._task.type or "generation", self._task.labels or ())
         if reading.failure:
             return Attempt(self._failure(request, reading.failure, reading.message, text=text, **same))
-        probs, unseen = self._probabilities(choice)
+        probs, unseen = self._probabilities(found.logprobs)
         return Attempt(
             Prediction(
                 request.id,
@@ -342,19 +381,16 @@ class ApiCandidate:
                 probs_method="top_logprobs" if probs else None,
                 unseen_mass=unseen,
                 rescued=reading.rescued,
-                finish_reason=reason,
-                usage=usage,
-                cost_usd=cost,
-                latency_s=latency_s,
+                cost_usd=self.price.cost_usd(usage),
+                **same,
             )
         )
 
-    def _probabilities(self, choice: Mapping[str, Any]) -> tuple[dict[str, float] | None, float | None]:
-        logprobs = choice.get("logprobs")
-        content = logprobs.get("content") if isinstance(logprobs, dict) else None
-        if "logprobs" not in self._fields or not isinstance(content, list):
+    def _probabilities(self, logprobs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, float] | None, float | None]:
+        if "logprobs" not in self._fields or not logprobs:
             return None, None
-        return label_probabilities(content, self._task.labels or ())
+        self._saw_logprobs = True
+        return label_probabilities(logprobs, self._task.labels or ())
 
 
 def _refused(error: Any) -> _Refused:
@@ -362,7 +398,7 @@ def _refused(error: Any) -> _Refused:
     body = error.body if isinstance(error.body, dict) else {}
     inner = body.get("error")
     detail: Mapping[str, Any] = inner if isinstance(inner, dict) else body
-    message = _one_line(detail.get("message") or (inner if isinstance(inner, str) else "") or error.message)
+    message = str(detail.get("message") or (inner if isinstance(inner, str) else "") or error.message)
     return _Refused(
         status=error.status_code,
         code=str(detail.get("code") or detail.get("type") or ""),
@@ -385,6 +421,10 @@ def _retry_after_s(headers: Mapping[str, str]) -> float | None:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
     except (TypeError, ValueError):
         return None
+
+
+def _is_filter(refused: _Refused) -> bool:
+    return refused.status == 400 and "content_filter" in f"{refused.code} {refused.message}"
 
 
 def _about_length(refused: _Refused) -> bool:
@@ -412,29 +452,6 @@ def _never_reached(lost: BaseException) -> bool:
     from aiohttp import ClientConnectorError
 
     return isinstance(lost, ClientConnectorError | ConnectionRefusedError)
-
-
-def _usage(body: object) -> Usage | None:
-    if not isinstance(body, dict):
-        return None
-    prompt, answer = body.get("prompt_tokens"), body.get("completion_tokens")
-    if not isinstance(prompt, int) or not isinstance(answer, int) or prompt < 0 or answer < 0:
-        return None
-    return Usage(
-        prompt,
-        answer,
-        cached_tokens=min(prompt, _count(body.get("prompt_tokens_details"), "cached_tokens")),
-        reasoning_tokens=_count(body.get("completion_tokens_details"), "reasoning_tokens"),
-    )
-
-
-def _count(details: object, name: str) -> int:
-    value = details.get(name) if isinstance(details, dict) else None
-    return value if isinstance(value, int) and value > 0 else 0
-
-
-def _first(choices: object) -> Mapping[str, Any]:
-    return choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
 
 
 def _one_line(what: object) -> str:

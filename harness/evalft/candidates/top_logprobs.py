@@ -3,15 +3,20 @@
 The answer's tokens are walked from the first. At each step every listed alternative that singles out one label gives it
 the probability of the path so far times its own; the chosen token extends the path until it singles out one label too.
 What no label accounts for (alternatives cut off the list, other words) is the unseen mass, stored beside the figures.
+
+In a structured answer the label stands behind `{"label": "`. Those tokens are the form's and not the model's choice, and some
+servers give them the probability they would have had without it: they count as given.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 MAX_TOKENS = 32
+_HEAD = re.compile(r'\s*\{\s*"label"\s*:\s*"')
 
 
 def label_probabilities(
@@ -23,25 +28,28 @@ def label_probabilities(
     path, path_probability, ended = "", 1.0, False
     for step in content[:MAX_TOKENS]:
         chosen = str(step.get("token", ""))
+        if not _label_in(path + chosen):
+            path += chosen
+            continue
         listed = step.get("top_logprobs")
         for alternative in listed if isinstance(listed, list) else ():
-            token = str(alternative.get("token", ""))
+            token = str(alternative.get("token", "")) if isinstance(alternative, dict) else chosen
             if token != chosen:
-                only = _only_label(path + token, labels)
+                only = _only_label(_label_in(path + token), labels)
                 if only is not None:
                     mass[only] += path_probability * _probability(alternative)
         path += chosen
         path_probability *= _probability(step)
-        only = _only_label(path, labels)
+        only = _only_label(_label_in(path), labels)
         if only is not None:
             mass[only] += path_probability
             ended = True
             break
-        if not _could_become(path, labels):
+        if not _could_become(_label_in(path), labels):
             ended = True
             break
     if not ended:
-        exact = _exact(path, labels)
+        exact = _exact(_label_in(path), labels)
         if exact is not None:
             mass[exact] += path_probability
     seen = math.fsum(mass.values())
@@ -52,7 +60,17 @@ def label_probabilities(
 
 def _probability(entry: Mapping[str, Any]) -> float:
     logprob = entry.get("logprob")
-    return math.exp(min(0.0, logprob)) if isinstance(logprob, int | float) and not math.isnan(logprob) else 0.0
+    if not isinstance(logprob, int | float) or isinstance(logprob, bool) or not logprob > -1000:
+        return 0.0  # none, nan, or so little that no float holds it
+    return math.exp(min(0.0, logprob))
+
+
+def _label_in(path: str) -> str:
+    """What of an answer's beginning is of the label: in JSON what follows the head, nothing within it."""
+    if not path.lstrip().startswith("{"):
+        return path
+    head = _HEAD.match(path)
+    return path[head.end() :] if head else ""
 
 
 def _clean(text: str) -> str:

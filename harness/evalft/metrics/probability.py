@@ -3,21 +3,25 @@
 A row without probabilities takes 1 for the labels it was given and 0 for the others (the method "hard"), and a
 candidate's method is the weakest among its rows. A failure has no probability at all and is counted against the
 candidate: in a ranking it stands worst for its target, in a loss it is wholly wrong.
+
+An API lists the likeliest tokens only. What its list leaves out (`unseen`) may belong to any label, which bounds a
+ranking from both sides; its interval covers both bounds with their own sampling error (docs/decisions/0026).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from evalft.metrics import measure
 from evalft.metrics.labels import LabelArrays
-from evalft.metrics.measure import Floats, Measure
+from evalft.metrics.measure import Floats, Ints, Measure
 from evalft.metrics.names import averaging
 from evalft.records import ProbsMethod, TaskType
 from evalft.stats import auc, ranking
+from evalft.stats.interval import Interval
 
 BEST_FIRST: tuple[ProbsMethod, ...] = (
     "softmax",
@@ -43,12 +47,19 @@ class Forecast:
     """(n, M); 0 for a label that a row's probabilities leave out, and for every label of a failure."""
     method: ProbsMethod | None
     """The weakest among the rows; None where every row is a failure."""
+    unseen: Floats
+    """(n,) the probability that any label may have beside: a label's true one is in probs (1 - unseen) + [0, unseen]."""
+    without: int = 0
+    """Answers without probabilities among others that have them."""
 
 
 def forecast(
-    rows: LabelArrays, probs: Sequence[Mapping[str, float] | None], methods: Sequence[ProbsMethod | None]
+    rows: LabelArrays,
+    probs: Sequence[Mapping[str, float] | None],
+    methods: Sequence[ProbsMethod | None],
+    unseen: Sequence[float | None] = (),
 ) -> Forecast:
-    """probs, methods: of each row (n), None where it has none."""
+    """probs, methods, unseen: of each row (n), None where it has none."""
     table = np.where(rows.failed[:, None], 0.0, rows.predicted.astype(np.float64))
     used: set[ProbsMethod] = set()
     for row, (given, method) in enumerate(zip(probs, methods, strict=True)):
@@ -60,7 +71,13 @@ def forecast(
             table[row] = [given.get(label, 0.0) for label in rows.labels]
             used.add(method or "stated")
     weakest = max(used, key=BEST_FIRST.index) if used else None
-    return Forecast(np.clip(np.nan_to_num(table), 0.0, 1.0), weakest)
+    hidden = np.zeros(len(table))
+    hidden[: len(unseen)] = [mass or 0.0 for mass in unseen]
+    lacking = ~rows.failed & np.array([given is None for given in probs], dtype=bool)
+    without = int(lacking.sum()) if used - {"hard"} else 0
+    if without:
+        hidden[lacking] = 1.0
+    return Forecast(np.clip(np.nan_to_num(table), 0.0, 1.0), weakest, np.clip(hidden, 0.0, 1.0), without)
 
 
 def measured(name: str, rows: LabelArrays, said: Forecast, task_type: TaskType, positive: str | None) -> Measure:
@@ -69,9 +86,53 @@ def measured(name: str, rows: LabelArrays, said: Forecast, task_type: TaskType, 
         return measure.mean(_squared_error(rows, said, task_type), is_score=False)
     if name == "ece":
         return _calibration_error(rows, said, task_type)
+    found = _ranked(name, rows, ranking_scores(rows, said, task_type), task_type, positive)
+    if said.unseen.any():
+        against, for_it = (
+            _ranked(name, rows, ranking_scores(rows, one, task_type), task_type, positive)
+            for one in _bounds(said, rows)
+        )
+        found = _bounded(found, against, for_it)
+    if said.without:
+        found = found.with_reason(f"{said.without} answers came without probabilities, and could stand anywhere")
+    return found
+
+
+def _bounds(said: Forecast, rows: LabelArrays) -> tuple[Forecast, Forecast]:
+    """All that is unseen against the candidate, and for it."""
+    low = said.probs * (1 - said.unseen[:, None])
+    high = low + said.unseen[:, None]
+    against, for_it = np.where(rows.target, low, high), np.where(rows.target, high, low)
+    return replace(said, probs=against), replace(said, probs=for_it)
+
+
+def _bounded(found: Measure, against: Measure, for_it: Measure) -> Measure:
+    """`found` with an interval from the low end of one bound to the high end of the other."""
+    once = np.ones((1, int(found.cells.max(initial=-1)) + 1))
+    least, most = float(against.statistic(once)[0]), float(for_it.statistic(once)[0])
+    if not least < most:  # nothing that is unseen changes the order; or there is no value at all
+        return found
+
+    def interval(groups: Ints | None, seed: int) -> Interval:
+        best, low, high = (one.interval(groups, seed) for one in (found, against, for_it))
+        if best.value is None:
+            return best
+
+        def ends(alpha: float) -> tuple[float, float]:
+            (own_low, own_high), lowest, highest = best.ends(alpha), low.ends(alpha)[0], high.ends(alpha)[1]
+            return min(own_low, lowest), max(own_high, highest)
+
+        reason = f"unseen probabilities bound it to {least:.3f} to {most:.3f}, which the interval takes in"
+        shown = reason if most - least >= 0.0005 else None
+        return replace(best, ends=ends, reason="; ".join(filter(None, (shown, best.reason))) or None)
+
+    return replace(found, interval=interval)
+
+
+def _ranked(name: str, rows: LabelArrays, scores: Floats, task_type: TaskType, positive: str | None) -> Measure:
+    """roc_auc or pr_auc of `scores` (n, M), which rows are ranked by for each label."""
     base, average = averaging(name, task_type, rows.labels, positive)
     metric: ranking.Metric = "roc_auc" if base == "roc_auc" else "average_precision"
-    scores = ranking_scores(rows, said, task_type)
     if average in ("positive", "binary"):
         column = rows.labels.index(positive) if positive is not None else 1
         return _one_label(metric, scores[:, column], rows.target[:, column])

@@ -93,6 +93,8 @@ class Candidate:
     failures: tuple[tuple[str, int, str, str], ...]
     """kind, rows, share, what it means"""
     rescued: int
+    cached: str
+    """How many answers are from the cache, and how old; empty where none is."""
     choices: tuple[str, ...]
     per_label: Table | None
     confusion: Confusion | None
@@ -133,7 +135,8 @@ def shown(
             for kind, rows in sorted(coverage["failures"].items(), key=lambda item: (-item[1], item[0]))
         ),
         rescued=coverage["rescued"],
-        choices=tuple(entry.get("choices") or ()),
+        cached=_cached(entry.get("cache")),
+        choices=tuple(filter(None, (_cached(entry.get("cache")), *(entry.get("choices") or ())))),
         per_label=_per_label(entry.get("per_label") or ()),
         confusion=_confusion(labels) if labels and not too_many else None,
         confusion_note=f"Not drawn: {len(labels['labels'])} labels are more than {MAX_CONFUSION}." if too_many else "",
@@ -141,6 +144,13 @@ def shown(
         cost_total=numbers.usd(entry["cost_total_usd"]),
         price=_price(entry.get("price") or {}),
     )
+
+
+def _cached(found: Mapping[str, Any] | None) -> str:
+    if not found:
+        return ""
+    when = found["first"] if found["first"] == found["last"] else f"{found['first']} to {found['last']}"
+    return f"{found['answers']:,} of {found['of']:,} answers are from the cache, given {when}; --fresh asks again"
 
 
 def base_name(summary: Mapping[str, Any]) -> str | None:
