@@ -210,6 +210,24 @@ def decide(run: Path, overrides: Sequence[str], thresholds: Sequence[str], exit_
 
 @group.command()
 @click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="task.metrics, task.normalize, task.positive."
+)
+def rescore(run: Path, overrides: Sequence[str]) -> int:
+    """Read and score the stored answers of RUN again, where scoring changed; say what moved. Asks nothing."""
+    from evalft import rescoring
+
+    result, found, said = rescoring.rescore(run, overrides)
+    for line in said:
+        click.echo(_plain(line), err=True)
+    for line in rescoring.lines(found):
+        click.echo(_plain(line))
+    click.echo(f"\n{result.path / 'report.html'}")
+    return result.status
+
+
+@group.command()
+@click.argument("run", type=click.Path(path_type=Path))
 def report(run: Path) -> None:
     """Write report.html and report.md of RUN again and show the result."""
     from evalft.concluding import render

@@ -122,7 +122,7 @@ def conclude(
     folder.write_json("summary", result)
     render(folder.path)
     folder.stage("assess", "incomplete" if owed else "done")
-    folder.update_manifest(finished=result["created"])
+    folder.update_manifest(finished=result["created"], scorer=result["scorer"])
     status = _status(result, partial or unfinished, config.limits.min_coverage)
     return Assessment(folder.path, result, status, status or _verdict_status(result["verdict"]))
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from evalft import candidates, planning, prompts, scoring, testset
 from evalft.candidates.model_files import ModelFiles, reads_raw_input, share_that_fits
@@ -32,6 +33,8 @@ class Prepared:
     plans: Sequence[planning.CandidatePlan]
     folder: RunFolder
     digest: str
+    asked: str
+    """Digest of what the answers depend on alone: the same where only the scoring differs."""
     roles: Mapping[str, Role]
     """Of each candidate by name; `baseline` and `tuned` where the run folder holds a training."""
 
@@ -60,14 +63,14 @@ def prepare(
     config, said = _with_prompts(config, data)
     data = replace(data, assumed=(*data.assumed, *said))
     requests = {candidate.name: _requests(config, candidate, data) for candidate in config.candidates}
-    whole = _digest(config, data, requests)
+    whole, asked = _digests(config, data, requests)
     folder = RunFolder(out or Path("reports") / f"{slug(config.task.name or 'task')}-{whole[:8]}")
     grown, roles = _with_trained(config, folder)
     for candidate in grown.candidates:
         if candidate.name not in requests:
             requests[candidate.name] = _requests(config, candidate, data)
     plans = planning.plan(grown, config.task, data.test, requests)
-    return Prepared(grown, config, data, requests, plans, folder, whole, roles)
+    return Prepared(grown, config, data, requests, plans, folder, whole, asked, roles)
 
 
 # ---------------------------------------------------------------- what a training adds
@@ -163,25 +166,29 @@ def dev_requests(config: Config, candidate: CandidateConfig, data: TestSet) -> l
     return [(Request(row.id, i, 0, messages(row)), tuple(row.target)) for i, row in enumerate(data.dev)]
 
 
-def _digest(config: Config, data: TestSet, requests: Mapping[str, Sequence[Request]]) -> str:
-    """Of all that the answers and their scores depend on; not prices, thresholds, limits, decide, gate, report."""
+SCORING = ("metrics", "normalize", "positive")
+"""Keys of `task` that only scores depend on: `evalft rescore` may change them in a run folder."""
+
+
+def _digests(config: Config, data: TestSet, requests: Mapping[str, Sequence[Request]]) -> tuple[str, str]:
+    """(of all that the answers and their scores depend on, of what the answers alone do); prices, thresholds, limits,
+    decide, gate and report are in neither."""
     task = config.task
-    return digest(
-        {
-            "rows": [testset.content_digest(rows) for rows in (data.test, data.dev, data.train)],
-            "accepted": [
-                [row.row.get(column) for row in (*data.test, *data.dev, *data.train)]
-                for column in scoring.answer_columns(task)
-            ],
-            "task": task.model_dump(mode="json", exclude={"test", "dev", "train", "name"}),
-            "candidates": [candidates.digest_parts(candidate, config) for candidate in config.candidates],
-            "asked": [_asked_digest(requests[candidate.name]) for candidate in config.candidates],
-            "expand": config.expand.model_dump(mode="json")
-            | {name: _by_content(getattr(config.expand, name)) for name in ("teacher", "embedder")},
-            "tune": config.tune.model_dump(mode="json", exclude={"processes", "strategy", "tracking"})
-            | {"base": _by_content(config.tune.base)},
-        }
-    )
+    parts: dict[str, Any] = {
+        "rows": [testset.content_digest(rows) for rows in (data.test, data.dev, data.train)],
+        "task": task.model_dump(mode="json", exclude={"test", "dev", "train", "name"}),
+        "candidates": [candidates.digest_parts(candidate, config) for candidate in config.candidates],
+        "asked": [_asked_digest(requests[candidate.name]) for candidate in config.candidates],
+        "expand": config.expand.model_dump(mode="json")
+        | {name: _by_content(getattr(config.expand, name)) for name in ("teacher", "embedder")},
+        "tune": config.tune.model_dump(mode="json", exclude={"processes", "strategy", "tracking"})
+        | {"base": _by_content(config.tune.base)},
+    }
+    accepted = [
+        [row.row.get(column) for row in (*data.test, *data.dev, *data.train)] for column in scoring.answer_columns(task)
+    ]
+    unscored = {key: value for key, value in parts["task"].items() if key not in SCORING}
+    return digest(parts | {"accepted": accepted}), digest(parts | {"task": unscored})
 
 
 def model_digests(config: Config) -> dict[str, str]:

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from evalft import scoring
 from evalft.candidates.api import openai_base_url
 from evalft.config import CandidateConfig, Config, as_data, dump, shown_spec
 from evalft.decision.statuses import CandidateStatus
@@ -132,6 +133,7 @@ def build(
     return {
         "schema": SCHEMA,
         "evalft": _version("evalft"),
+        "scorer": scoring.version(),
         "created": _now(),
         "confidence": config.decide.confidence,
         "task": {
