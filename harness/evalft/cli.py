@@ -79,7 +79,7 @@ def _run_options(command: Command) -> Command:
     """The options that check and assess share."""
     options = [
         click.argument("source", metavar="[CONFIG, RUN or DATA]", required=False, type=click.Path(path_type=Path)),
-        click.option("--model", "models", multiple=True, metavar="SPEC", help="Candidate: openai:M, hf:ID or folder. Repeatable."),
+        click.option("--model", "models", multiple=True, metavar="SPEC", help="Candidate: openai:M, hf:ID or folder, file:ANSWERS. Repeatable."),
         click.option("--threshold", "thresholds", multiple=True, metavar="'METRIC >= X'", help="What is required. Repeatable."),
         click.option("--type", "task_type", type=click.Choice(["generation", "classification", "multilabel"])),
         click.option("--input", "input_column", metavar="COLUMN", help="Column of the input."),
@@ -318,9 +318,11 @@ def _configure(
 
 
 def _from_here(spec: str) -> str:
-    """A model folder named on the command line is relative to where the command runs."""
-    path = Path(spec[3:]).expanduser()
-    return f"hf:{path.absolute()}" if spec.startswith("hf:") and path.is_dir() else spec
+    """A model folder or a file of answers named on the command line is relative to where the command runs."""
+    kind, _, rest = spec.partition(":")
+    path = Path(rest).expanduser()
+    here = (kind == "hf" and path.is_dir()) or (kind == "file" and rest)
+    return f"{kind}:{path.absolute()}" if here else spec
 
 
 def _threshold_values(thresholds: Sequence[str]) -> dict[str, Any]:

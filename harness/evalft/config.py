@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from evalft.errors import UserError
 from evalft.records import TaskType
 from evalft.yaml_data import Number, Place, WrittenInt, dotted
 
-PROVIDER_KINDS = ("openai", "hf", "fake")
+PROVIDER_KINDS = ("openai", "hf", "file", "fake")
 
 
 # ---------------------------------------------------------------- scalars
@@ -483,6 +484,9 @@ def _cross_checks(config: Config, source: str, lines: Mapping[Place, int]) -> li
         seen.setdefault(candidate.name, i)
         if candidate.adapter and candidate.provider != "hf":
             faults.append(f"{where}: candidates.{i}.adapter: only an hf: model takes an adapter")
+        if candidate.provider == "file":
+            for key in _settings_of(candidate):
+                faults.append(f"{where}: candidates.{i}.{key}: a file of answers is not asked anything; remove it")
         if candidate.mode == "batch":
             faults.append(f"{where}: candidates.{i}.mode: batch is not available in this version; use live")
         if candidate.samples > 1 and candidate.temperature == 0:
@@ -498,6 +502,10 @@ def _cross_checks(config: Config, source: str, lines: Mapping[Place, int]) -> li
         faults.append(
             f"{_where(('tune', 'base'), source, lines)}: tune.base: {config.tune.base!r} cannot be trained; only an open "
             "model can: hf:ID or hf:FOLDER"
+        )
+    if (config.expand.teacher or "").startswith("file:"):
+        faults.append(
+            f"{_where(('expand', 'teacher'), source, lines)}: expand.teacher: a file of answers cannot be asked; name a model"
         )
     if "generate" in (config.expand.methods or ()) and not config.expand.teacher:
         faults.append(
@@ -517,6 +525,13 @@ def _cross_checks(config: Config, source: str, lines: Mapping[Place, int]) -> li
     return faults
 
 
+def _settings_of(candidate: CandidateConfig) -> list[str]:
+    """The keys of a candidate, besides what it is, that are not at their default."""
+    fields = CandidateConfig.model_fields.items()
+    own = ("name", "model", "price")
+    return [key for key, field in fields if key not in own and getattr(candidate, key) != field.get_default()]
+
+
 # ---------------------------------------------------------------- paths, resolved form, digest
 
 
@@ -525,7 +540,9 @@ def _with_absolute_paths(config: Config, folder: Path) -> Config:
         return None if path is None or path.startswith("hf:") else str((folder / Path(path).expanduser()).absolute())
 
     def model_spec(spec: str | None) -> str | None:
-        """`hf:base` is the folder `base` beside the config where there is one, else a hub id."""
+        """`hf:base` is the folder `base` beside the config where there is one, else a hub id; `file:` is a file."""
+        if spec is not None and spec.startswith("file:"):
+            return f"file:{os.path.abspath(folder / Path(spec[5:]).expanduser())}"
         if spec is None or not spec.startswith("hf:"):
             return spec
         path = folder / Path(spec[3:]).expanduser()
@@ -559,9 +576,10 @@ def _with_absolute_paths(config: Config, folder: Path) -> Config:
 
 def shown_spec(spec: str) -> str:
     """A model spec as a person would write it: a folder below the working folder relative to it."""
-    path = Path(spec[3:])
-    if spec.startswith("hf:") and path.is_absolute() and path.is_relative_to(Path.cwd()):
-        return f"hf:{path.relative_to(Path.cwd())}"
+    kind, _, rest = spec.partition(":")
+    path = Path(rest)
+    if kind in ("hf", "file") and path.is_absolute() and path.is_relative_to(Path.cwd()):
+        return f"{kind}:{path.relative_to(Path.cwd())}"
     return spec
 
 

@@ -230,7 +230,7 @@ class _Expansion:
             answered = {outcome.index: outcome for outcome in self._ask_job(job)}
             for request in some:
                 outcome = answered.get(request.index)
-                self.cost_usd += outcome.cost_usd if outcome else 0.0
+                self.cost_usd += (outcome.cost_usd or 0.0) if outcome else 0.0
                 for written in self_instruct.read(outcome.text or "") if outcome else ():
                     yield Draft(written, None, "generate", plan[request.index][1])
 
@@ -388,7 +388,7 @@ class _Expansion:
         if teacher is None:
             return {}
         parts = [self.folder.part(name) for name in ("teacher-on-train", "teacher")]
-        return {one.id: one.cost_usd for part in parts for one in part.read_predictions(teacher.name)}
+        return {one.id: one.cost_usd or 0.0 for part in parts for one in part.read_predictions(teacher.name)}
 
 
 def _price(candidate: CandidateConfig, config: Config) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evalft import candidates, planning, prompts, scoring, testset
+from evalft.candidates import recorded
 from evalft.candidates.model_files import ModelFiles, reads_raw_input, share_that_fits
 from evalft.config import CandidateConfig, Config, digest, shown_spec
 from evalft.decision.reach import thresholds_in_doubt
@@ -61,6 +62,7 @@ def prepare(
         raise UserError(*faults)
     data = replace(data, warnings=tuple(dict.fromkeys((*data.warnings, *doubts))))
     config, said = _with_prompts(config, data)
+    said += _check_recorded(config, data)
     data = replace(data, assumed=(*data.assumed, *said))
     requests = {candidate.name: _requests(config, candidate, data) for candidate in config.candidates}
     whole, asked = _digests(config, data, requests)
@@ -114,6 +116,20 @@ def _free(name: str, config: Config) -> str:
 
 
 # ---------------------------------------------------------------- what is asked
+
+
+def _check_recorded(config: Config, data: TestSet) -> list[str]:
+    """Answers made elsewhere against the test rows; a finished run can be decided on where their file is no more."""
+    said, faults = list[str](), list[str]()
+    for candidate in config.candidates:
+        if candidate.provider == "file" and Path(candidate.model_id).is_file():
+            try:
+                said += recorded.check(candidate, config.task, data.test, sampled_from=data.sampled_from)
+            except UserError as error:
+                faults += error.faults
+    if faults:
+        raise UserError(*faults)
+    return said
 
 
 def _with_prompts(config: Config, data: TestSet) -> tuple[Config, list[str]]:
@@ -201,6 +217,8 @@ def model_digests(config: Config) -> dict[str, str]:
 
 def _by_content(spec: str | None) -> str | None:
     """A folder's digest, so that the same model elsewhere is the same one; any other spec as it is."""
+    if spec and spec.startswith("file:"):
+        return recorded.content_digest(spec) or spec
     if not spec or not spec.startswith("hf:") or not Path(spec[3:]).is_dir():
         return spec
     return ModelFiles(Path(spec[3:]), {}).digest
