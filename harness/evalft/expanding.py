@@ -67,6 +67,8 @@ def teacher_of(config: Config) -> CandidateConfig | None:
     if spec is None:
         return None
     same = next((one for one in config.candidates if spec in (one.model, one.name)), None)
+    if same and same.provider == "file":
+        raise UserError(f"expand.teacher: {same.name} is a file of answers, which cannot be asked; name a model")
     found = (same or CandidateConfig(model=spec, name=spec)).model_copy(update={"samples": 1})
     try:
         _price(found, config)

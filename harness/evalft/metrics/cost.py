@@ -42,6 +42,7 @@ def measured(per_example: Sequence[Sequence[Outcome]]) -> dict[str, Measure]:
         seconds=np.array([found[0] for found in timed], dtype=np.float64),
         rows=np.array([found[1] for found in timed], dtype=np.int64),
         timed_out=np.array([found[2] for found in timed], dtype=bool),
+        answered=any(isinstance(one, Prediction) for several in per_example for one in several),
     )
     return {
         "cost_per_query": cost,
@@ -71,6 +72,8 @@ class _Times:
     seconds: Floats
     rows: Ints
     timed_out: Bools
+    answered: bool
+    """Whether any answer came, timed or not."""
 
     def measure(self, n: int, q: float) -> Measure:
         return Measure(np.arange(n), lambda weights: self.value(weights, q), lambda _groups, _seed: self.interval(q))
@@ -86,7 +89,8 @@ class _Times:
         """Order statistics of the answers, or of the batches where the rows of a batch share its time. A timeout is
         longer than what was waited: it bounds a quantile from below and never from above."""
         if not self.rows.size:
-            return Interval(None, 0, "order_statistic", reason="no answer has a latency")
+            why = "no answer has a latency" if self.answered else "no answer succeeded"
+            return Interval(None, 0, "order_statistic", reason=why)
         found = order.quantile(self.seconds, q)
         batches = np.unique(self.seconds[~self.timed_out])
         shared = 2 * batches.size < int((~self.timed_out).sum())
