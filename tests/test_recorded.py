@@ -11,7 +11,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api_server import serving
@@ -221,6 +221,7 @@ def test_a_finished_run_is_decided_on_without_its_file_and_a_new_one_is_not_begu
 MULTI = TaskConfig(type="multilabel", labels=["a", "b", "c"])
 
 
+@settings(deadline=None)
 @given(st.sets(st.sampled_from(["a", "b", "c"]), min_size=1), st.sampled_from(["list", "json", "text", "probs"]))
 def test_the_labels_of_a_row_are_the_same_however_they_are_written(
     tmp_path_factory: pytest.TempPathFactory, labels: set[str], how: str

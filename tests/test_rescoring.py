@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api_server import Server, serving
@@ -149,6 +149,7 @@ def test_texts_are_read_by_todays_parser(tmp_path: Path) -> None:
 TASK = TaskConfig(type="classification", labels=["ham", "spam"])
 
 
+@settings(deadline=None)
 @given(text=st.one_of(st.none(), st.text(), st.sampled_from(["ham", "It is **spam**.", "no idea", "", "ham or spam"])))
 def test_an_answer_that_was_just_read_is_read_alike(text: str | None) -> None:
     reading = answers.read(text, "stop", "classification", ["ham", "spam"])

@@ -18,7 +18,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from evalft import yaml_data
 from evalft.errors import UserError
@@ -137,6 +146,22 @@ class PriceConfig(Section):
     hour: Annotated[Float, Field(ge=0)] | None = None
 
 
+class ShotsConfig(Section):
+    """`4` stands for `{count: 4}`, and is how it is written out again."""
+
+    count: Annotated[Int, Field(ge=0)] = 0
+    pick: Literal["random", "first", "nearest"] = "random"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_yaml(cls, value: object) -> object:
+        return {"count": value} if isinstance(value, int | float | str) else value
+
+    @model_serializer
+    def _to_yaml(self) -> int | dict[str, Any]:
+        return self.count if self.pick == "random" else {"count": self.count, "pick": self.pick}
+
+
 class CandidateConfig(Section):
     name: Text = ""
     model: Text
@@ -144,7 +169,7 @@ class CandidateConfig(Section):
     revision: Text | None = None
     prompt: Text | None = None
     system: Text | None = None
-    shots: Annotated[Int, Field(ge=0)] = 0
+    shots: ShotsConfig = ShotsConfig()
     temperature: Annotated[Float, Field(ge=0)] = 0.0
     top_p: Annotated[Float, Field(gt=0, le=1)] | None = None
     num_beams: Annotated[Int, Field(ge=1)] = 1
@@ -170,7 +195,12 @@ class CandidateConfig(Section):
     @model_validator(mode="after")
     def _default_name(self) -> CandidateConfig:
         if not self.name:
-            parts = [self.model, f"k{self.shots}" if self.shots else "", _tail(self.adapter) if self.adapter else ""]
+            pick = "" if self.shots.pick == "random" else f"-{self.shots.pick}"
+            parts = [
+                self.model,
+                f"k{self.shots.count}{pick}" if self.shots.count else "",
+                _tail(self.adapter) if self.adapter else "",
+            ]
             object.__setattr__(self, "name", "-".join(part for part in parts if part))
         return self
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from evalft import planning, scoring
 from evalft.asking import Job, ask
-from evalft.config import CandidateConfig, Config, MetricSpec, TaskConfig
+from evalft.config import CandidateConfig, Config, MetricSpec, ShotsConfig, TaskConfig
 from evalft.errors import UserError
 from evalft.expansion import (
     contamination,
@@ -219,7 +219,13 @@ class _Expansion:
         requests = [Request(f"write-{i}", i, 0, messages) for i, (messages, _) in enumerate(plan)]
         longest = max(planning.estimated_tokens(str(row.input)) for row in self.train)
         writer = teacher.model_copy(
-            update={"name": f"{teacher.name}-writing", "temperature": 1.0, "shots": 0, "system": None, "prompt": None}
+            update={
+                "name": f"{teacher.name}-writing",
+                "temperature": 1.0,
+                "shots": ShotsConfig(),
+                "system": None,
+                "prompt": None,
+            }
         )
         text = self.task.model_copy(
             update={"type": "generation", "labels": None, "positive": None, "metrics": [MetricSpec(name="exact_match")]}

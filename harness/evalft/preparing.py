@@ -9,10 +9,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from evalft import candidates, planning, prompts, scoring, testset
+from evalft import candidates, planning, prompts, scoring, shots, testset
 from evalft.candidates import recorded
 from evalft.candidates.model_files import ModelFiles, reads_raw_input, share_that_fits
-from evalft.config import CandidateConfig, Config, digest, shown_spec
+from evalft.config import CandidateConfig, Config, ShotsConfig, digest, shown_spec
 from evalft.decision.reach import thresholds_in_doubt
 from evalft.errors import UserError
 from evalft.prompts import Request
@@ -63,6 +63,7 @@ def prepare(
     data = replace(data, warnings=tuple(dict.fromkeys((*data.warnings, *doubts))))
     config, said = _with_prompts(config, data)
     said += _check_recorded(config, data)
+    said += [f"{one.name}: {shots.said(one.shots)}" for one in config.candidates if one.shots.count]
     data = replace(data, assumed=(*data.assumed, *said))
     requests = {candidate.name: _requests(config, candidate, data) for candidate in config.candidates}
     whole, asked = _digests(config, data, requests)
@@ -103,11 +104,13 @@ def untuned(config: Config, base: str | None) -> CandidateConfig:
     assert model is not None, "no base: neither a candidate nor tune.base"
     same = [candidate for candidate in config.candidates if candidate.model == model and not candidate.adapter]
     for candidate in same:
-        if not candidate.shots and candidate.samples == 1:
+        if not candidate.shots.count and candidate.samples == 1:
             return candidate
     made = same[0] if same else CandidateConfig(model=model, name=shown_spec(model))
     name = f"{made.name}-untuned" if same else made.name
-    return made.model_copy(update={"name": _free(name, config), "shots": 0, "samples": 1, "temperature": 0.0})
+    return made.model_copy(
+        update={"name": _free(name, config), "shots": ShotsConfig(), "samples": 1, "temperature": 0.0}
+    )
 
 
 def _free(name: str, config: Config) -> str:
