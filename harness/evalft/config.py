@@ -567,7 +567,10 @@ def _settings_of(candidate: CandidateConfig) -> list[str]:
 
 def _with_absolute_paths(config: Config, folder: Path) -> Config:
     def data_path(path: str | None) -> str | None:
-        return None if path is None or path.startswith("hf:") else str((folder / Path(path).expanduser()).absolute())
+        if path is not None and path.startswith("hf:"):  # a hub id, unless there is such a folder beside the config
+            name, colon, split = path[3:].partition(":")
+            return f"hf:{(folder / name).absolute()}{colon}{split}" if (folder / name).is_dir() else path
+        return None if path is None else str((folder / Path(path).expanduser()).absolute())
 
     def model_spec(spec: str | None) -> str | None:
         """`hf:base` is the folder `base` beside the config where there is one, else a hub id; `file:` is a file."""
