@@ -70,7 +70,7 @@ def test_what_is_not_plain_data_is_one_line(tmp_path: Path, text: str, monkeypat
 
 def test_set_takes_yaml_values_at_dotted_paths(tmp_path: Path) -> None:
     found = load(tmp_path, GOOD, "candidates.0.shots=4", "limits.timeout_s=2.5", "task.labels=[no, 07]")
-    assert (found.candidates[0].shots, found.limits.timeout_s, found.task.labels) == (4, 2.5, ["no", "07"])
+    assert (found.candidates[0].shots.count, found.limits.timeout_s, found.task.labels) == (4, 2.5, ["no", "07"])
 
 
 def test_a_wrong_set_names_the_option(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import whole_runs
 from api_server import error, serving
 from evalft import expanding, pipeline, preparing
 from evalft.asking import Unfinished
+from evalft.config import ShotsConfig
 from evalft.errors import UserError
 from evalft.store import RunFolder
 from whole_runs import PRICE_USD, Heard, asked, configured, is_writing, knows, read, rows, written
@@ -60,7 +61,14 @@ def test_new_rows_have_the_teachers_targets_and_where_each_comes_from(tmp_path: 
 
 
 def test_the_teacher_is_asked_as_the_candidate_that_is_scored(tmp_path: Path) -> None:
-    asked_as = {"temperature": 0.5, "max_tokens": 77, "top_p": 0.9, "seed": 3, "shots": 2, "samples": 2}
+    asked_as = {
+        "temperature": 0.5,
+        "max_tokens": 77,
+        "top_p": 0.9,
+        "seed": 3,
+        "shots": ShotsConfig(count=2),
+        "samples": 2,
+    }
     asked_as |= {"prompt": "Word? {{ text }}", "system": "Be brief.", "extra_body": {"k": 1}}
     with serving(lambda body, number: knows(body)) as server:
         data = configured(tmp_path, base_url=server.base_url)
@@ -74,7 +82,9 @@ def test_the_teacher_is_asked_as_the_candidate_that_is_scored(tmp_path: Path) ->
     assert len(taught) > 20
     for body in taught:
         assert {key: value for key, value in body.items() if key != "messages"} == fields
-        assert body["messages"][:-1] == scored[0]["messages"][:-1]  # the system's and the shots
+        question, before = body["messages"][-1], scored[0]["messages"][:-1]  # the system's and the shots
+        assert body["messages"][:-1] == before or question in before  # a train row is not its own shot
+        assert question not in body["messages"][:-1]
         assert asked(body).startswith("Word? ")
     assert Counter(map(asked, taught)).most_common(1)[0][1] == 1  # one sample is enough to learn from
 

@@ -237,7 +237,7 @@ def test_hub_specs_load_a_folder_and_name_its_classes(tmp_path: Path) -> None:
     loaded = testset.load(TaskConfig(test=f"hf:{tmp_path}/mail:test"))
     assert [row.target for row in loaded.test] == ["ham", "spam", "spam", "ham"]
     assert any("class names" in line for line in loaded.assumed)
-    with pytest.raises(UserError, match="cannot be loaded"):
+    with pytest.raises(UserError, match="has no split 'nosuch'; it has test"):
         testset.load(TaskConfig(test=f"hf:{tmp_path}/mail:nosuch"))
 
 

@@ -156,7 +156,7 @@ def test_what_is_trained_is_the_candidates_model_without_shots_samples_and_tempe
     )
     data = data.model_copy(update={"candidates": [sampling]})
     made = preparing.untuned(data, "s")
-    assert (made.name, made.shots, made.samples, made.temperature) == ("s-untuned", 0, 1, 0.0)
+    assert (made.name, made.shots.count, made.samples, made.temperature) == ("s-untuned", 0, 1, 0.0)
     assert (made.model, made.system, made.max_tokens) == (model, "Be brief.", 7)
     plain = config.CandidateConfig(name="plain", model=model)
     both = data.model_copy(update={"candidates": [sampling, plain]})

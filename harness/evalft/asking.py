@@ -120,7 +120,7 @@ def _asking(
         folder=job.folder,
         ledger=ledger,
         limits=config.limits,
-        cache=opener,
+        cache=None if job.candidate.provider == "file" else opener,  # a file is at hand as it is
         notify=progress.candidate(
             job.title or job.candidate.name,
             len(job.requests),

@@ -39,6 +39,8 @@ def check(config: Config, *, out: Path | None = None, limit: int | None = None) 
         where = f"candidate {candidate.name}"
         local_folder = candidate.provider == "hf" and Path(candidate.model_id).is_dir()
         try:
+            if candidate.provider == "file" and not Path(candidate.model_id).is_file():
+                raise CannotStart(f"{where}: {shown_spec(candidate.model)}: no such file of answers")
             if local_folder:
                 find_model(candidate.model_id, candidate.revision, where)
             if local_folder and candidate.adapter and Path(candidate.adapter).is_dir():

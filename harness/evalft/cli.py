@@ -79,7 +79,7 @@ def _run_options(command: Command) -> Command:
     """The options that check and assess share."""
     options = [
         click.argument("source", metavar="[CONFIG, RUN or DATA]", required=False, type=click.Path(path_type=Path)),
-        click.option("--model", "models", multiple=True, metavar="SPEC", help="Candidate: openai:M, hf:ID or folder. Repeatable."),
+        click.option("--model", "models", multiple=True, metavar="SPEC", help="Candidate: openai:M, hf:ID or folder, file:ANSWERS. Repeatable."),
         click.option("--threshold", "thresholds", multiple=True, metavar="'METRIC >= X'", help="What is required. Repeatable."),
         click.option("--type", "task_type", type=click.Choice(["generation", "classification", "multilabel"])),
         click.option("--input", "input_column", metavar="COLUMN", help="Column of the input."),
@@ -210,6 +210,24 @@ def decide(run: Path, overrides: Sequence[str], thresholds: Sequence[str], exit_
 
 @group.command()
 @click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="task.metrics, task.normalize, task.positive."
+)
+def rescore(run: Path, overrides: Sequence[str]) -> int:
+    """Read and score the stored answers of RUN again, where scoring changed; say what moved. Asks nothing."""
+    from evalft import rescoring
+
+    result, found, said = rescoring.rescore(run, overrides)
+    for line in said:
+        click.echo(_plain(line), err=True)
+    for line in rescoring.lines(found):
+        click.echo(_plain(line))
+    click.echo(f"\n{result.path / 'report.html'}")
+    return result.status
+
+
+@group.command()
+@click.argument("run", type=click.Path(path_type=Path))
 def report(run: Path) -> None:
     """Write report.html and report.md of RUN again and show the result."""
     from evalft.concluding import render
@@ -300,9 +318,11 @@ def _configure(
 
 
 def _from_here(spec: str) -> str:
-    """A model folder named on the command line is relative to where the command runs."""
-    path = Path(spec[3:]).expanduser()
-    return f"hf:{path.absolute()}" if spec.startswith("hf:") and path.is_dir() else spec
+    """A model folder or a file of answers named on the command line is relative to where the command runs."""
+    kind, _, rest = spec.partition(":")
+    path = Path(rest).expanduser()
+    here = (kind == "hf" and path.is_dir()) or (kind == "file" and rest)
+    return f"{kind}:{path.absolute()}" if here else spec
 
 
 def _threshold_values(thresholds: Sequence[str]) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def conclude(
     scored: dict[str, Scored] = {}
     missing: dict[str, int] = {}
     basis: dict[str, str] = {}
-    billed: dict[str, float] = {}
+    billed: dict[str, float | None] = {}
     cached: dict[str, Mapping[str, Any] | None] = {}
     fastest_slowest: dict[str, tuple[float, float] | None] = {}
     owed = 0
@@ -90,7 +90,8 @@ def conclude(
             extra_metrics=[threshold.metric for threshold in config.parsed_thresholds],
         )
         latencies = [o.latency_s for o in outcomes if isinstance(o, Prediction) and o.latency_s is not None]
-        billed[name] = sum(outcome.cost_usd for outcome in outcomes)
+        known = [outcome.cost_usd for outcome in outcomes if outcome.cost_usd is not None]
+        billed[name] = sum(known) if len(known) == len(outcomes) else None
         cached[name] = _from_cache(outcomes)
         fastest_slowest[name] = (min(latencies), max(latencies)) if latencies else None
         folder.write_scores(name, scored[name].scores)
@@ -128,7 +129,7 @@ def conclude(
     folder.write_json("summary", result)
     render(folder.path)
     folder.stage("assess", "incomplete" if owed else "done")
-    folder.update_manifest(finished=result["created"])
+    folder.update_manifest(finished=result["created"], scorer=result["scorer"])
     status = _status(result, partial or unfinished, config.limits.min_coverage)
     return Assessment(folder.path, result, status, status or _verdict_status(result["verdict"]))
 
@@ -143,6 +144,8 @@ def _priced(
     device = manifest.get("runs_on", {}).get(candidate.name, "cpu")
     basis = "usage" if candidate.provider not in ("hf", "fake") else "cpu_time" if device == "cpu" else "gpu_time"
     then, now = price_then(candidate.name, manifest), plan.price
+    if candidate.provider == "file" and now != then and isinstance(now, TokenPrice):
+        return [replace(o, cost_usd=now.cost_usd(o.usage)) if o.usage else o for o in outcomes], "override"
     if isinstance(now, TokenPrice) and isinstance(then, TokenPrice) and replace(now, source=then.source) != then:
         again = [replace(o, cost_usd=now.cost_usd(o.usage) if o.usage else 0.0) for o in outcomes]
         return again, "override"
@@ -152,7 +155,7 @@ def _priced(
                 f"candidate {candidate.name}: it ran at 0 USD per hour, so its hours are not known; use --fresh"
             )
         factor = now.per_hour(device) / then.per_hour(device)
-        return [replace(o, cost_usd=o.cost_usd * factor) for o in outcomes], "override"
+        return [replace(o, cost_usd=(o.cost_usd or 0.0) * factor) for o in outcomes], "override"
     return outcomes, basis
 
 
@@ -310,7 +313,7 @@ def _spent(prepared: Prepared, scored: Mapping[str, Scored], manifest: Mapping[s
         then = price_then(plan.name, manifest)
         if isinstance(then, HourPrice) and manifest.get("runs_on", {}).get(plan.name, "cpu") != "cpu" and then.gpu:
             new = (o for o in prepared.folder.read_predictions(plan.name) if not o.cached)
-            gpu_hours += sum(o.cost_usd for o in new) / then.gpu
+            gpu_hours += sum(o.cost_usd or 0.0 for o in new) / then.gpu
     hours = {"cpu": 0.0, "gpu": 0.0}
     for stage in _stages(prepared.folder):
         if report := stage["training"]:

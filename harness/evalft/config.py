@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,14 +18,23 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from evalft import yaml_data
 from evalft.errors import UserError
 from evalft.records import TaskType
 from evalft.yaml_data import Number, Place, WrittenInt, dotted
 
-PROVIDER_KINDS = ("openai", "hf", "fake")
+PROVIDER_KINDS = ("openai", "hf", "file", "fake")
 
 
 # ---------------------------------------------------------------- scalars
@@ -136,6 +146,22 @@ class PriceConfig(Section):
     hour: Annotated[Float, Field(ge=0)] | None = None
 
 
+class ShotsConfig(Section):
+    """`4` stands for `{count: 4}`, and is how it is written out again."""
+
+    count: Annotated[Int, Field(ge=0)] = 0
+    pick: Literal["random", "first", "nearest"] = "random"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_yaml(cls, value: object) -> object:
+        return {"count": value} if isinstance(value, int | float | str) else value
+
+    @model_serializer
+    def _to_yaml(self) -> int | dict[str, Any]:
+        return self.count if self.pick == "random" else {"count": self.count, "pick": self.pick}
+
+
 class CandidateConfig(Section):
     name: Text = ""
     model: Text
@@ -143,7 +169,7 @@ class CandidateConfig(Section):
     revision: Text | None = None
     prompt: Text | None = None
     system: Text | None = None
-    shots: Annotated[Int, Field(ge=0)] = 0
+    shots: ShotsConfig = ShotsConfig()
     temperature: Annotated[Float, Field(ge=0)] = 0.0
     top_p: Annotated[Float, Field(gt=0, le=1)] | None = None
     num_beams: Annotated[Int, Field(ge=1)] = 1
@@ -169,7 +195,12 @@ class CandidateConfig(Section):
     @model_validator(mode="after")
     def _default_name(self) -> CandidateConfig:
         if not self.name:
-            parts = [self.model, f"k{self.shots}" if self.shots else "", _tail(self.adapter) if self.adapter else ""]
+            pick = "" if self.shots.pick == "random" else f"-{self.shots.pick}"
+            parts = [
+                self.model,
+                f"k{self.shots.count}{pick}" if self.shots.count else "",
+                _tail(self.adapter) if self.adapter else "",
+            ]
             object.__setattr__(self, "name", "-".join(part for part in parts if part))
         return self
 
@@ -482,8 +513,11 @@ def _cross_checks(config: Config, source: str, lines: Mapping[Place, int]) -> li
             )
         seen.setdefault(candidate.name, i)
         for key in _without_effect(candidate):
-            whose = "a model that is asked over an API" if candidate.provider == "hf" else "an hf: model"
-            faults.append(f"{where}: candidates.{i}.{key}: only {whose} takes it; remove it")
+            if candidate.provider == "file":
+                why = "a file of answers is not asked anything"
+            else:
+                why = f"only {'a model that is asked over an API' if candidate.provider == 'hf' else 'an hf: model'} takes it"
+            faults.append(f"{where}: candidates.{i}.{key}: {why}; remove it")
         if candidate.mode == "batch":
             faults.append(f"{where}: candidates.{i}.mode: batch is not available in this version; use live")
         if candidate.samples > 1 and candidate.temperature == 0:
@@ -499,6 +533,10 @@ def _cross_checks(config: Config, source: str, lines: Mapping[Place, int]) -> li
         faults.append(
             f"{_where(('tune', 'base'), source, lines)}: tune.base: {config.tune.base!r} cannot be trained; only an open "
             "model can: hf:ID or hf:FOLDER"
+        )
+    if (config.expand.teacher or "").startswith("file:"):
+        faults.append(
+            f"{_where(('expand', 'teacher'), source, lines)}: expand.teacher: a file of answers cannot be asked; name a model"
         )
     if "generate" in (config.expand.methods or ()) and not config.expand.teacher:
         faults.append(
@@ -521,6 +559,8 @@ def _cross_checks(config: Config, source: str, lines: Mapping[Place, int]) -> li
 def _without_effect(candidate: CandidateConfig) -> list[str]:
     """Settings that would be read by nothing: an answer would seem to be asked for with them."""
     given = candidate.model_dump(exclude_defaults=True)
+    if candidate.provider == "file":
+        return [key for key in given if key not in ("name", "model", "price")]
     if candidate.provider == "hf":
         return [key for key in ("reasoning_effort",) if key in given]
     return [key for key in ("adapter", "revision", "num_beams", "dtype", "device") if key in given]
@@ -531,10 +571,15 @@ def _without_effect(candidate: CandidateConfig) -> list[str]:
 
 def _with_absolute_paths(config: Config, folder: Path) -> Config:
     def data_path(path: str | None) -> str | None:
-        return None if path is None or path.startswith("hf:") else str((folder / Path(path).expanduser()).absolute())
+        if path is not None and path.startswith("hf:"):  # a hub id, unless there is such a folder beside the config
+            name, colon, split = path[3:].partition(":")
+            return f"hf:{(folder / name).absolute()}{colon}{split}" if (folder / name).is_dir() else path
+        return None if path is None else str((folder / Path(path).expanduser()).absolute())
 
     def model_spec(spec: str | None) -> str | None:
-        """`hf:base` is the folder `base` beside the config where there is one, else a hub id."""
+        """`hf:base` is the folder `base` beside the config where there is one, else a hub id; `file:` is a file."""
+        if spec is not None and spec.startswith("file:"):
+            return f"file:{os.path.abspath(folder / Path(spec[5:]).expanduser())}"
         if spec is None or not spec.startswith("hf:"):
             return spec
         path = folder / Path(spec[3:]).expanduser()
@@ -568,9 +613,10 @@ def _with_absolute_paths(config: Config, folder: Path) -> Config:
 
 def shown_spec(spec: str) -> str:
     """A model spec as a person would write it: a folder below the working folder relative to it."""
-    path = Path(spec[3:])
-    if spec.startswith("hf:") and path.is_absolute() and path.is_relative_to(Path.cwd()):
-        return f"hf:{path.relative_to(Path.cwd())}"
+    kind, _, rest = spec.partition(":")
+    path = Path(rest)
+    if kind in ("hf", "file") and path.is_absolute() and path.is_relative_to(Path.cwd()):
+        return f"{kind}:{path.relative_to(Path.cwd())}"
     return spec
 
 

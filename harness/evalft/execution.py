@@ -220,7 +220,7 @@ class Asking:
                 number = await self._ledger.reserve(self.candidate.worst_case_usd(request))
                 attempt = await ask()
             tries += 1
-            billed = attempt.outcome.cost_usd
+            billed = attempt.outcome.cost_usd or 0.0
             cost_usd, usage = cost_usd + billed, _added(usage, attempt.outcome.usage)
             pace.learn(attempt)
             self._notice_the_end(attempt, pace, clock())

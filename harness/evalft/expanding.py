@@ -17,7 +17,7 @@ from typing import Any
 
 from evalft import planning, scoring
 from evalft.asking import Job, ask
-from evalft.config import CandidateConfig, Config, MetricSpec, TaskConfig
+from evalft.config import CandidateConfig, Config, MetricSpec, ShotsConfig, TaskConfig
 from evalft.errors import UserError
 from evalft.expansion import (
     contamination,
@@ -67,6 +67,8 @@ def teacher_of(config: Config) -> CandidateConfig | None:
     if spec is None:
         return None
     same = next((one for one in config.candidates if spec in (one.model, one.name)), None)
+    if same and same.provider == "file":
+        raise UserError(f"expand.teacher: {same.name} is a file of answers, which cannot be asked; name a model")
     found = (same or CandidateConfig(model=spec, name=spec)).model_copy(update={"samples": 1})
     try:
         _price(found, config)
@@ -217,7 +219,13 @@ class _Expansion:
         requests = [Request(f"write-{i}", i, 0, messages) for i, (messages, _) in enumerate(plan)]
         longest = max(planning.estimated_tokens(str(row.input)) for row in self.train)
         writer = teacher.model_copy(
-            update={"name": f"{teacher.name}-writing", "temperature": 1.0, "shots": 0, "system": None, "prompt": None}
+            update={
+                "name": f"{teacher.name}-writing",
+                "temperature": 1.0,
+                "shots": ShotsConfig(),
+                "system": None,
+                "prompt": None,
+            }
         )
         text = self.task.model_copy(
             update={"type": "generation", "labels": None, "positive": None, "metrics": [MetricSpec(name="exact_match")]}
@@ -230,7 +238,7 @@ class _Expansion:
             answered = {outcome.index: outcome for outcome in self._ask_job(job)}
             for request in some:
                 outcome = answered.get(request.index)
-                self.cost_usd += outcome.cost_usd if outcome else 0.0
+                self.cost_usd += (outcome.cost_usd or 0.0) if outcome else 0.0
                 for written in self_instruct.read(outcome.text or "") if outcome else ():
                     yield Draft(written, None, "generate", plan[request.index][1])
 
@@ -388,7 +396,7 @@ class _Expansion:
         if teacher is None:
             return {}
         parts = [self.folder.part(name) for name in ("teacher-on-train", "teacher")]
-        return {one.id: one.cost_usd for part in parts for one in part.read_predictions(teacher.name)}
+        return {one.id: one.cost_usd or 0.0 for part in parts for one in part.read_predictions(teacher.name)}
 
 
 def _price(candidate: CandidateConfig, config: Config) -> Any:

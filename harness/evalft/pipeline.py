@@ -178,6 +178,11 @@ def _open_folder(prepared: Prepared, fresh: bool) -> Prepared:
     manifest = folder.manifest()
     known = manifest.get("digest")
     if known and known != prepared.digest and not _moved(prepared):
+        if prepared.digest in [again.get("digest_before") for again in manifest.get("rescored", ())]:
+            raise UserError(
+                f"{folder.path}: was scored again with other settings than this config's (evalft rescore); go on in it with "
+                f"`evalft assess {folder.path}`, or name another folder with --out"
+            )
         raise UserError(
             f"{folder.path}: holds a run of other data, candidates or prompts (digest {known[:8]}, this one is "
             f"{prepared.digest[:8]}); name another folder with --out, or leave --out away"

@@ -79,6 +79,14 @@ def plan(
         limit = max_tokens(candidate, task, examples)
         tokens_in = sum(estimated_tokens(message["content"]) + 4 for request in asked for message in request.messages)
         tokens_out = answers * candidate.samples
+        if candidate.provider == "file":
+            price = token_price(candidate) if candidate.price else None
+            plans.append(
+                CandidatePlan(
+                    candidate.name, 0, 0, 0, limit, 0.0, 0.0, None, None, price, "answers are read from a file; asks nothing"
+                )
+            )  # fmt: skip
+            continue
         if candidate.provider in ("hf", "fake"):
             weights = weights_gb(candidate.model_id)
             hours = hour_price(candidate, config) if candidate.provider == "hf" else None

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
-from evalft import candidates, planning, prompts, scoring, testset
+from evalft import candidates, planning, prompts, scoring, shots, testset
+from evalft.candidates import recorded
 from evalft.candidates.model_files import ModelFiles, reads_raw_input, share_that_fits
-from evalft.config import CandidateConfig, Config, digest, shown_spec
+from evalft.config import CandidateConfig, Config, ShotsConfig, digest, shown_spec
 from evalft.decision.reach import thresholds_in_doubt
 from evalft.errors import UserError
 from evalft.prompts import Request
@@ -32,6 +34,8 @@ class Prepared:
     plans: Sequence[planning.CandidatePlan]
     folder: RunFolder
     digest: str
+    asked: str
+    """Digest of what the answers depend on alone: the same where only the scoring differs."""
     roles: Mapping[str, Role]
     """Of each candidate by name; `baseline` and `tuned` where the run folder holds a training."""
 
@@ -58,16 +62,18 @@ def prepare(
         raise UserError(*faults)
     data = replace(data, warnings=tuple(dict.fromkeys((*data.warnings, *doubts))))
     config, said = _with_prompts(config, data)
+    said += _check_recorded(config, data)
+    said += [f"{one.name}: {shots.said(one.shots)}" for one in config.candidates if one.shots.count]
     data = replace(data, assumed=(*data.assumed, *said))
     requests = {candidate.name: _requests(config, candidate, data) for candidate in config.candidates}
-    whole = _digest(config, data, requests)
+    whole, asked = _digests(config, data, requests)
     folder = RunFolder(out or Path("reports") / f"{slug(config.task.name or 'task')}-{whole[:8]}")
     grown, roles = _with_trained(config, folder)
     for candidate in grown.candidates:
         if candidate.name not in requests:
             requests[candidate.name] = _requests(config, candidate, data)
     plans = planning.plan(grown, config.task, data.test, requests)
-    return Prepared(grown, config, data, requests, plans, folder, whole, roles)
+    return Prepared(grown, config, data, requests, plans, folder, whole, asked, roles)
 
 
 # ---------------------------------------------------------------- what a training adds
@@ -98,11 +104,13 @@ def untuned(config: Config, base: str | None) -> CandidateConfig:
     assert model is not None, "no base: neither a candidate nor tune.base"
     same = [candidate for candidate in config.candidates if candidate.model == model and not candidate.adapter]
     for candidate in same:
-        if not candidate.shots and candidate.samples == 1:
+        if not candidate.shots.count and candidate.samples == 1:
             return candidate
     made = same[0] if same else CandidateConfig(model=model, name=shown_spec(model))
     name = f"{made.name}-untuned" if same else made.name
-    return made.model_copy(update={"name": _free(name, config), "shots": 0, "samples": 1, "temperature": 0.0})
+    return made.model_copy(
+        update={"name": _free(name, config), "shots": ShotsConfig(), "samples": 1, "temperature": 0.0}
+    )
 
 
 def _free(name: str, config: Config) -> str:
@@ -111,6 +119,20 @@ def _free(name: str, config: Config) -> str:
 
 
 # ---------------------------------------------------------------- what is asked
+
+
+def _check_recorded(config: Config, data: TestSet) -> list[str]:
+    """Answers made elsewhere against the test rows; a finished run can be decided on where their file is no more."""
+    said, faults = list[str](), list[str]()
+    for candidate in config.candidates:
+        if candidate.provider == "file" and Path(candidate.model_id).is_file():
+            try:
+                said += recorded.check(candidate, config.task, data.test, sampled_from=data.sampled_from)
+            except UserError as error:
+                faults += error.faults
+    if faults:
+        raise UserError(*faults)
+    return said
 
 
 def _with_prompts(config: Config, data: TestSet) -> tuple[Config, list[str]]:
@@ -163,25 +185,29 @@ def dev_requests(config: Config, candidate: CandidateConfig, data: TestSet) -> l
     return [(Request(row.id, i, 0, messages(row)), tuple(row.target)) for i, row in enumerate(data.dev)]
 
 
-def _digest(config: Config, data: TestSet, requests: Mapping[str, Sequence[Request]]) -> str:
-    """Of all that the answers and their scores depend on; not prices, thresholds, limits, decide, gate, report."""
+SCORING = ("metrics", "normalize", "positive")
+"""Keys of `task` that only scores depend on: `evalft rescore` may change them in a run folder."""
+
+
+def _digests(config: Config, data: TestSet, requests: Mapping[str, Sequence[Request]]) -> tuple[str, str]:
+    """(of all that the answers and their scores depend on, of what the answers alone do); prices, thresholds, limits,
+    decide, gate and report are in neither."""
     task = config.task
-    return digest(
-        {
-            "rows": [testset.content_digest(rows) for rows in (data.test, data.dev, data.train)],
-            "accepted": [
-                [row.row.get(column) for row in (*data.test, *data.dev, *data.train)]
-                for column in scoring.answer_columns(task)
-            ],
-            "task": task.model_dump(mode="json", exclude={"test", "dev", "train", "name"}),
-            "candidates": [candidates.digest_parts(candidate, config) for candidate in config.candidates],
-            "asked": [_asked_digest(requests[candidate.name]) for candidate in config.candidates],
-            "expand": config.expand.model_dump(mode="json")
-            | {name: _by_content(getattr(config.expand, name)) for name in ("teacher", "embedder")},
-            "tune": config.tune.model_dump(mode="json", exclude={"processes", "strategy", "tracking"})
-            | {"base": _by_content(config.tune.base)},
-        }
-    )
+    parts: dict[str, Any] = {
+        "rows": [testset.content_digest(rows) for rows in (data.test, data.dev, data.train)],
+        "task": task.model_dump(mode="json", exclude={"test", "dev", "train", "name"}),
+        "candidates": [candidates.digest_parts(candidate, config) for candidate in config.candidates],
+        "asked": [_asked_digest(requests[candidate.name]) for candidate in config.candidates],
+        "expand": config.expand.model_dump(mode="json")
+        | {name: _by_content(getattr(config.expand, name)) for name in ("teacher", "embedder")},
+        "tune": config.tune.model_dump(mode="json", exclude={"processes", "strategy", "tracking"})
+        | {"base": _by_content(config.tune.base)},
+    }
+    accepted = [
+        [row.row.get(column) for row in (*data.test, *data.dev, *data.train)] for column in scoring.answer_columns(task)
+    ]
+    unscored = {key: value for key, value in parts["task"].items() if key not in SCORING}
+    return digest(parts | {"accepted": accepted}), digest(parts | {"task": unscored})
 
 
 def model_digests(config: Config) -> dict[str, str]:
@@ -194,6 +220,8 @@ def model_digests(config: Config) -> dict[str, str]:
 
 def _by_content(spec: str | None) -> str | None:
     """A folder's digest, so that the same model elsewhere is the same one; any other spec as it is."""
+    if spec and spec.startswith("file:"):
+        return recorded.content_digest(spec) or spec
     if not spec or not spec.startswith("hf:") or not Path(spec[3:]).is_dir():
         return spec
     return ModelFiles(Path(spec[3:]), {}).digest

@@ -8,7 +8,6 @@ text, names, items, filters, conditions and one level of loops; no calls, no ari
 from __future__ import annotations
 
 import difflib
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, UndefinedError, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from evalft import shots
 from evalft.config import CandidateConfig, TaskConfig
 from evalft.errors import UserError
 from evalft.records import Example, Message
@@ -144,8 +144,7 @@ def prompter(
 ) -> Callable[[Example], tuple[Message, ...]]:
     """A function from an example to the messages this candidate is asked with.
 
-    Shots are `candidate.shots` train rows, the same for every example, drawn by a hash of seed and id (so that adding
-    rows changes few of them). `raw` asks with the input alone (sequence classifiers take no instruction). Raises
+    Shots are train rows, as `evalft.shots` picks them. `raw` asks with the input alone (sequence classifiers take no instruction). Raises
     UserError where the template or the shots cannot be made.
     """
     if raw:
@@ -153,10 +152,10 @@ def prompter(
     where = f"candidate {candidate.name}: prompt" if candidate.prompt else "task.prompt"
     template_text = candidate.prompt or task.prompt or default_prompt(task)
     faults = check(template_text, where)
-    if candidate.shots > len(train):
+    if candidate.shots.count > len(train):
         have = f"there are only {len(train)} train rows" if train else "there are no train rows"
         faults.append(
-            f"candidate {candidate.name}: shots: {candidate.shots}: {have}; shots never come from test: "
+            f"candidate {candidate.name}: shots: {candidate.shots.count}: {have}; shots never come from test: "
             "name a file at task.train, or make one with `evalft init --split`"
         )
     if faults:
@@ -173,11 +172,20 @@ def prompter(
             return tuple(example.input)
         return ({"role": "user", "content": _render(template, example, labels, where)},)
 
-    chosen = sorted(train, key=lambda row: hashlib.sha256(f"{seed}:{row.id}".encode()).digest())[: candidate.shots]
     head: list[Message] = [{"role": "system", "content": system}] if system else []
-    for shot in chosen:
-        head += [*user_turns(shot), {"role": "assistant", "content": target_text(task, shot.target)}]
-    return lambda example: (*head, *user_turns(example))
+    shots_for = shots.picker(candidate.shots, train, seed=seed)
+    shown: dict[int, tuple[Message, ...]] = {}
+    """Each shot as turns, by the identity of its row: rendered once, whatever number of rows it is shown to."""
+
+    def messages(example: Example) -> tuple[Message, ...]:
+        turns: list[Message] = []
+        for shot in shots_for(example):
+            if id(shot) not in shown:
+                shown[id(shot)] = (*user_turns(shot), {"role": "assistant", "content": target_text(task, shot.target)})
+            turns += shown[id(shot)]
+        return (*head, *turns, *user_turns(example))
+
+    return messages
 
 
 def _plain(text: str | tuple[Message, ...]) -> str:

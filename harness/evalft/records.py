@@ -89,8 +89,8 @@ class Prediction:
     """True where only the lenient parser understood the answer."""
     finish_reason: str | None = None
     usage: Usage | None = None
-    cost_usd: float = 0.0
-    """All tries of this answer, at the price of the day it was asked."""
+    cost_usd: float | None = 0.0
+    """All tries of this answer, at the price of the day it was asked. None: not known (answers made elsewhere)."""
     latency_s: float | None = None
     """Send to last byte of the try that succeeded (API), or of its batch (local)."""
     tries: int = 1
@@ -112,7 +112,7 @@ class Failure:
     """The answer that could not be used, where there was one."""
     finish_reason: str | None = None
     usage: Usage | None = None
-    cost_usd: float = 0.0
+    cost_usd: float | None = 0.0
     latency_s: float | None = None
     """Send to last byte, or how long was waited for an answer that did not come (timeout)."""
     tries: int = 1

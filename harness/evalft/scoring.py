@@ -12,7 +12,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
+from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 
@@ -226,6 +228,18 @@ def check_gold(examples: Sequence[Example], task: TaskConfig) -> list[str]:
             why = reading.message or f"is read as {', '.join(reading.labels or ()) or 'no label'}"
             faults.append(f"{_where(example)}: the target {_short(said)}, given as an answer, {why}")
     return faults
+
+
+@cache
+def version() -> str:
+    """Which code scores: 8 hex digits of the sources that read answers and score them. Other sources may score alike, the
+    same ones do. Recorded with every result; `evalft rescore` says whether it changed."""
+    package = Path(__file__).parent
+    sources = sorted([*package.glob("metrics/*.py"), *package.glob("stats/*.py")])
+    whole = sha256()
+    for source in (package / "answers.py", Path(__file__), *sources):
+        whole.update(source.read_bytes())
+    return whole.hexdigest()[:8]
 
 
 # ---------------------------------------------------------------- outcomes by example

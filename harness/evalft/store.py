@@ -169,8 +169,15 @@ class RunFolder:
         if count > len(keys) or keys != list(latest):
             write_atomically(path, (latest[key] for key in keys))
 
+    def write_predictions(self, candidate: str, outcomes: Iterable[Outcome]) -> None:
+        write_atomically(self.predictions_file(candidate), (prediction_line(outcome) for outcome in outcomes))
+
     def write_scores(self, candidate: str, scores: Iterable[Score]) -> None:
         write_atomically(self.scores_file(candidate), (_line(_fields(score)) for score in scores))
+
+    def read_scores(self, candidate: str) -> list[Score]:
+        path = self.scores_file(candidate)
+        return [Score(**data) for data in read_lines(path)] if path.exists() else []
 
     @contextmanager
     def locked(self) -> Iterator[None]:

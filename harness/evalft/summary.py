@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from evalft import scoring
 from evalft.candidates.api import openai_base_url
 from evalft.config import CandidateConfig, Config, as_data, dump, shown_spec
 from evalft.decision.statuses import CandidateStatus
@@ -74,8 +75,9 @@ def resolved_config(config: Config, rows: TestSet, folder: Path) -> str:
         return os.path.relpath(path, folder.absolute()) if os.path.isabs(path) else path
 
     for candidate in data["candidates"]:
-        if candidate["model"].startswith("hf:"):
-            candidate["model"] = f"hf:{relative(candidate['model'][3:])}"
+        kind, _, where = candidate["model"].partition(":")
+        if kind in ("hf", "file"):
+            candidate["model"] = f"{kind}:{relative(where)}"
         if candidate.get("adapter"):
             candidate["adapter"] = relative(candidate["adapter"])
     for section, key in (("tune", "base"), ("expand", "teacher"), ("expand", "embedder")):
@@ -100,7 +102,7 @@ def build(
     spent: Mapping[str, float],
     prices: Mapping[str, Mapping[str, Any]],
     basis: Mapping[str, str],
-    billed: Mapping[str, float],
+    billed: Mapping[str, float | None],
     cached: Mapping[str, Mapping[str, Any] | None],
     fastest_slowest: Mapping[str, tuple[float, float] | None],
     notes: Sequence[str],
@@ -134,6 +136,7 @@ def build(
     return {
         "schema": SCHEMA,
         "evalft": _version("evalft"),
+        "scorer": scoring.version(),
         "created": _now(),
         "confidence": config.decide.confidence,
         "task": {
@@ -183,7 +186,7 @@ def _candidate(
     *,
     price: Mapping[str, Any],
     basis: str,
-    billed_usd: float,
+    billed_usd: float | None,
     cached: Mapping[str, Any] | None,
     seen_s: tuple[float, float] | None,
     total: int,

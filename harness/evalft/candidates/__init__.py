@@ -1,7 +1,7 @@
 """One seam: a candidate turns batches of requests into attempts, and nothing else knows what is behind it.
 
-`api.py` asks an OpenAI-compatible server, `local.py` runs a Hugging Face model in this process, `fake.py` answers by rule
-for tests and measurements. Bounds, pacing, retries, cache, budget and the disk are execution's: a candidate tries once.
+`api.py` asks an OpenAI-compatible server, `local.py` runs a Hugging Face model in this process, `recorded.py` reads
+answers that were made elsewhere, `fake.py` answers by rule for tests and measurements. Bounds, pacing, retries, cache, budget and the disk are execution's: a candidate tries once.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def build(
     max_tokens: int,
     dev: Sequence[tuple[Request, Collection[str]]] = (),
 ) -> Candidate:
-    """The candidate behind a spec: `openai:` and named providers, `hf:`, `fake:`. Makes nothing ready yet."""
+    """The candidate behind a spec: `openai:` and named providers, `hf:`, `file:`, `fake:`. Makes nothing ready yet."""
     task = config.task
     wanted = {spec.name for spec in task.metrics or ()} | set(config.thresholds)
     want_probs = any(name.startswith(("roc_auc", "pr_auc", "brier", "ece")) for name in wanted)
@@ -72,6 +72,11 @@ def build(
         from evalft.candidates.fake import FakeCandidate
 
         return FakeCandidate(candidate, task)
+    if candidate.provider == "file":
+        from evalft.candidates.recorded import RecordedCandidate
+
+        assert price is None or isinstance(price, TokenPrice)
+        return RecordedCandidate(candidate, task, price=price)
     if candidate.provider == "hf":
         from evalft.candidates.local import LocalCandidate
 
@@ -99,6 +104,10 @@ def digest_parts(candidate: CandidateConfig, config: Config) -> dict[str, object
         parts["base_url"] = config.providers[candidate.provider].base_url
     if candidate.provider == "openai":
         parts["base_url"] = os.environ.get("OPENAI_BASE_URL")
+    if candidate.provider == "file":
+        from evalft.candidates.recorded import content_digest
+
+        parts["model"] = content_digest(candidate.model) or candidate.model
     if candidate.provider == "hf":
         from evalft.candidates.model_files import ModelFiles
 

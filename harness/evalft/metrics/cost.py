@@ -21,10 +21,16 @@ from evalft.stats.interval import Interval
 def measured(per_example: Sequence[Sequence[Outcome]]) -> dict[str, Measure]:
     """Cost of an example: all its answers and tries, failures too. Latency: of answers, and of timeouts as at least what
     was waited; other failures have none."""
-    costs = np.array([sum(one.cost_usd for one in several) for several in per_example], dtype=np.float64)
-    cost = measure.mean(costs, bounds=None, is_score=False)
-    if assumed := _assumed(per_example):
-        cost = cost.with_reason(assumed)
+    unknown = sum(one.cost_usd is None for several in per_example for one in several)
+    if unknown:
+        total = sum(len(several) for several in per_example)
+        why = f"the cost of {unknown:,} of {total:,} answers is not known (price, or a column cost_usd, gives it)"
+        cost = measure.not_measured(len(per_example), "mean", why)
+    else:
+        costs = np.array([sum(one.cost_usd or 0.0 for one in several) for several in per_example], dtype=np.float64)
+        cost = measure.mean(costs, bounds=None, is_score=False)
+        if assumed := _assumed(per_example):
+            cost = cost.with_reason(assumed)
     timed = [
         (one.latency_s, row, isinstance(one, Failure))
         for row, several in enumerate(per_example)
@@ -36,6 +42,7 @@ def measured(per_example: Sequence[Sequence[Outcome]]) -> dict[str, Measure]:
         seconds=np.array([found[0] for found in timed], dtype=np.float64),
         rows=np.array([found[1] for found in timed], dtype=np.int64),
         timed_out=np.array([found[2] for found in timed], dtype=bool),
+        answered=any(isinstance(one, Prediction) for several in per_example for one in several),
     )
     return {
         "cost_per_query": cost,
@@ -51,7 +58,7 @@ def _assumed(per_example: Sequence[Sequence[Outcome]]) -> str | None:
     ]
     if not worst:
         return None
-    total = sum(one.cost_usd for several in per_example for one in several)
+    total = sum(one.cost_usd or 0.0 for several in per_example for one in several)
     return (
         f"{len(worst)} answers had tries without usage, charged their worst case: "
         f"up to {sum(worst) / total:.0%} of the cost is assumed, not billed"
@@ -65,6 +72,8 @@ class _Times:
     seconds: Floats
     rows: Ints
     timed_out: Bools
+    answered: bool
+    """Whether any answer came, timed or not."""
 
     def measure(self, n: int, q: float) -> Measure:
         return Measure(np.arange(n), lambda weights: self.value(weights, q), lambda _groups, _seed: self.interval(q))
@@ -80,7 +89,8 @@ class _Times:
         """Order statistics of the answers, or of the batches where the rows of a batch share its time. A timeout is
         longer than what was waited: it bounds a quantile from below and never from above."""
         if not self.rows.size:
-            return Interval(None, 0, "order_statistic", reason="no answer succeeded")
+            why = "no answer has a latency" if self.answered else "no answer succeeded"
+            return Interval(None, 0, "order_statistic", reason=why)
         found = order.quantile(self.seconds, q)
         batches = np.unique(self.seconds[~self.timed_out])
         shared = 2 * batches.size < int((~self.timed_out).sum())

@@ -340,6 +340,9 @@ def _sent_to(summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> tuple[s
         if provider in ("hf", "fake"):
             lines.append(f"{entry['name']}: ran on this machine; no row was sent anywhere")
             continue
+        if provider == "file":
+            lines.append(f"{entry['name']}: its answers were read from a file; evalft sent no row anywhere")
+            continue
         where = providers.get(provider) if isinstance(providers, Mapping) else None
         url = where.get("base_url") if isinstance(where, Mapping) else where
         rows = entry["coverage"]["total"] - missing.get(entry["name"], 0)

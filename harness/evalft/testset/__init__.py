@@ -19,7 +19,7 @@ from pathlib import Path
 from evalft.config import TaskConfig
 from evalft.errors import UserError
 from evalft.records import Example, TaskType
-from evalft.testset import checks, columns, examples, files, splits, targets
+from evalft.testset import checks, columns, examples, files, hub, splits, targets
 from evalft.testset.examples import Built
 from evalft.testset.rows import BadValue, Fault, Table, is_missing, listed, user_error
 
@@ -177,7 +177,8 @@ def _resolve(task: TaskConfig, tables: dict[str, list[Table]]) -> tuple[TaskConf
         input_column, target_column, said = columns.choose(test, task)
     except UserError as error:
         raise UserError(*error.faults, *user_error(unread).faults) from None
-    name = task.name or Path(task.test or "").stem or "task"
+    test_path = task.test or ""
+    name = task.name or (hub.name_of(test_path) if test_path.startswith("hf:") else Path(test_path).stem) or "task"
     task = task.model_copy(update={"name": name, "input": input_column, "target": target_column})
     task_type = task.type
     if task_type is None:

@@ -28,6 +28,8 @@ def read(path: str, role: str) -> list[Table]:
     Raises UserError for what concerns a file as a whole; faults of single rows are in the tables."""
     if path.startswith("hf:"):
         return [hub.read(path, role)]
+    if os.path.isdir(path) and hub.is_dataset(Path(path)):
+        return [hub.read(f"hf:{shown(path)}", role)]
     tables = [_read_file(file) for file in _files(path, role)]
     empty = [table for table in tables if not table.rows and not table.faults]
     if empty:
