@@ -56,7 +56,7 @@ def manifest(config: Config, data: TestSet, digest: str, fresh: bool) -> dict[st
         "providers": {name: {"base_url": provider.base_url} for name, provider in config.providers.items()}
         | (
             {"openai": {"base_url": openai_base_url()}}
-            if any(c.provider == "openai" for c in config.candidates)
+            if any(c.provider == "openai" for c in (*config.candidates, *(config.judge.model if config.judge else ())))
             else {}
         ),
     }
@@ -73,7 +73,10 @@ def resolved_config(config: Config, rows: TestSet, folder: Path) -> str:
     def relative(path: str) -> str:
         return os.path.relpath(path, folder.absolute()) if os.path.isabs(path) else path
 
-    for candidate in data["candidates"]:
+    judge = data.get("judge", {})
+    if judge.get("human"):
+        judge["human"] = NAMES["people"]
+    for candidate in (*data["candidates"], *judge.get("model", ())):
         if candidate["model"].startswith("hf:"):
             candidate["model"] = f"hf:{relative(candidate['model'][3:])}"
         if candidate.get("adapter"):
@@ -99,6 +102,7 @@ def build(
     why_partial: str | None,
     spent: Mapping[str, float],
     prices: Mapping[str, Mapping[str, Any]],
+    judge: Mapping[str, Any] | None,
     basis: Mapping[str, str],
     billed: Mapping[str, float],
     fastest_slowest: Mapping[str, tuple[float, float] | None],
@@ -155,6 +159,7 @@ def build(
         "break_even": dict(decision.break_even) if decision and decision.break_even else None,
         "diff": trained.get("diff"),
         "diff_best": trained.get("diff_best"),
+        "judge": dict(judge) if judge else None,
         "spent": dict(spent),
         "queries_per_month": config.decide.queries_per_month,
         "partial": {"why": why_partial, "missing": dict(missing)} if why_partial else None,

@@ -77,6 +77,10 @@ def show(run: Path, console: Console) -> None:
         failures = ", ".join(f"{kind} {rows:,}" for kind, rows, _, _ in candidate.failures)
         scored = f"  scored {candidate.coverage} ({candidate.coverage_percent})"
         console.print(plain(f"{scored}; failures: {failures}" if failures else scored))
+    if found.judge:
+        console.print()
+        for line in found.judge:
+            console.print(plain(f"Judge: {line}"))
     console.print()
     console.print(plain("Spent in this run folder: " + ", ".join(f"{name} {value}" for name, value in found.spent)))
     for line in found.notes:
