@@ -178,6 +178,15 @@ def test_a_judge_is_calibrated_by_enough_scores_that_agree() -> None:
     assert "people scored 0" in agreement.why_uncalibrated(None, 0.95)
 
 
+@pytest.mark.slow
+def test_a_judge_that_guesses_is_seldom_called_calibrated() -> None:
+    draw, found = np.random.default_rng(1), 0
+    for _ in range(400):
+        one, other = draw.integers(0, 10, 50) / 9, draw.integers(0, 10, 50) / 9
+        found += agreement.why_uncalibrated(agreement.between(one, other, range(50)), 0.95) == ""
+    assert found / 400 <= 0.05
+
+
 # ---------------------------------------------------------------- the metric
 
 
@@ -269,6 +278,33 @@ def test_every_answer_is_scored_and_the_scale_becomes_0_to_1(tmp_path: Path) -> 
     assert scores[1]["values"]["exact_match"] == 1, "beside a judge stands a metric that no model gives"
 
 
+def test_one_answer_by_two_candidates_is_judged_once_and_scores_the_same_for_both(tmp_path: Path) -> None:
+    moody = iter(range(1, 1000))
+
+    def script_(body: dict[str, Any], number: int) -> Any:
+        return f"score: {next(moody) % 10 + 1}" if body["model"] == "judge" else script(body, number)
+
+    twins = two_candidates() + [two_candidates()[1] | {"name": "twin", "temperature": 0.5}]
+    with serving(script_) as server:
+        result = pipeline.assess(build(tmp_path, server, candidates=twins), out=tmp_path / "run")
+        assert len(judged_bodies(server)) == 2 * N + 1
+    assert measured(result, "half") == measured(result, "twin") != measured(result, "bad")
+
+
+def test_each_of_several_samples_is_judged_and_their_mean_counts(tmp_path: Path) -> None:
+    def sampled(body: dict[str, Any], number: int) -> Any:
+        return script(body, number) if body["model"] == "judge" else f"<think>hm</think>answer {number % 2}"
+
+    candidate = {"name": "half", "model": "mock:half", "samples": 4, "temperature": 1.0}
+    with serving(sampled) as server:
+        found = build(tmp_path, server, n=2, candidates=[candidate | {"price": {"input": 1.0, "output": 2.0}}])
+        result = pipeline.assess(found, out=tmp_path / "run")
+        assert not any("<think>" in body["messages"][-1]["content"] for body in judged_bodies(server))
+    scores = [json.loads(line)["values"] for line in (tmp_path / "run/scores/half.jsonl").read_text().splitlines()]
+    assert [row["judge"] for row in scores] == pytest.approx([row["exact_match"] * 2 / 3 + 1 / 3 for row in scores])
+    assert result.summary["judge"]["answers"] == 8
+
+
 def test_the_cost_of_judging_is_spent_but_is_not_the_candidates(tmp_path: Path) -> None:
     with serving(script) as server:
         result = pipeline.assess(build(tmp_path, server), out=tmp_path / "run")
@@ -340,7 +376,7 @@ def test_a_failed_answer_scores_lowest_without_being_judged(tmp_path: Path) -> N
         result = pipeline.assess(build(tmp_path, server), out=tmp_path / "run")
         assert len(judged_bodies(server)) == N - 2 + 1
     assert measured(result)["value"] == pytest.approx((8 + 10 / 3) / 20)
-    assert measured(result)["reason"] is None
+    assert measured(result)["reason"] == "the judge is uncalibrated", "no score is missing"
     assert result.summary["judge"]["models"][0]["unjudged"] == {}
 
 

@@ -239,10 +239,10 @@ def _answers(prepared: Prepared, with_known: bool) -> Iterable[_Nominee]:
         ) -> Line:
             compared = {"other answer": other(place)} if judging.is_pairwise(config) else {}
             return (
-                {"key": people.key_of(place[0], row.id, place[2], answer.text or ""), "why": why or "sample"}
+                {"key": people.key_of(place[0], row.id, place[2], quoting.answer_text(answer)), "why": why or "sample"}
                 | {"id": row.id, "candidate": place[0], "input": quoting.input_text(row), "target": _target(row)}
-                | {"answer": answer.text or ""}
-                | {name: outcome.text or "" for name, outcome in compared.items()}
+                | {"answer": quoting.answer_text(answer)}
+                | {name: quoting.answer_text(outcome) for name, outcome in compared.items()}
                 | {"score": "", "note": ""}
                 | {
                     f"judge: {name}": "" if word is None else f"{low + word * (high - low):g}"
@@ -250,7 +250,7 @@ def _answers(prepared: Prepared, with_known: bool) -> Iterable[_Nominee]:
                 }
             )
 
-        yield _Nominee(people.key_of(candidate, row.id, repeat, answer.text or ""), why, weight, line)
+        yield _Nominee(people.key_of(candidate, row.id, repeat, quoting.answer_text(answer)), why, weight, line)
 
 
 def _doubt(words: Sequence[float | None], by_metric: float, metric: str) -> tuple[str, float]:
@@ -296,7 +296,7 @@ def _targets(prepared: Prepared) -> Iterable[_Nominee]:
 def _said(outcome: Outcome) -> str:
     if isinstance(outcome, Prediction) and outcome.labels is not None:
         return ", ".join(outcome.labels)
-    return (outcome.text or "").strip()
+    return quoting.answer_text(outcome).strip()
 
 
 def _sure(outcome: Outcome | None) -> float:

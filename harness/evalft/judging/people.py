@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evalft.errors import UserError
+from evalft.judging.quoting import answer_text
 from evalft.records import Example, Outcome, Prediction
 from evalft.store import RunFolder, read_lines
 from evalft.testset import files
@@ -113,7 +114,7 @@ def placed(
     for candidate, outcomes in answers.items():
         for (index, repeat), outcome in outcomes.items():
             if isinstance(outcome, Prediction):
-                by_key[key_of(candidate, outcome.id, repeat, outcome.text or "")] = (candidate, index, repeat)
+                by_key[key_of(candidate, outcome.id, repeat, answer_text(outcome))] = (candidate, index, repeat)
                 if repeat == 0:
                     by_id[candidate, outcome.id] = (candidate, index, repeat)
     found: dict[Place, list[float]] = defaultdict(list)
@@ -121,8 +122,8 @@ def placed(
     for one in scores:
         place = by_key.get(one.key) if one.key else by_id.get((one.candidate, one.id))
         if place is not None and not one.key and one.answer is not None:
-            said = answers[place[0]][place[1:]]
-            place = place if _same(one.answer, said.text or "") else None
+            said = answer_text(answers[place[0]][place[1:]])
+            place = place if _same(one.answer, said) else None
         if place is None:
             strange += 1
         else:

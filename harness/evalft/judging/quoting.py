@@ -10,7 +10,8 @@ import hashlib
 import json
 from collections.abc import Mapping
 
-from evalft.records import Example
+from evalft.answers import without_thinking
+from evalft.records import Example, Outcome
 
 MARK_LENGTH = 12
 
@@ -31,6 +32,11 @@ def input_text(example: Example) -> str:
     if isinstance(example.input, str):
         return example.input
     return "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in example.input)
+
+
+def answer_text(answer: Outcome) -> str:
+    """What is judged: the answer without what a reasoning model thought before it."""
+    return without_thinking(answer.text or "")
 
 
 def reference(example: Example) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""One answer, a rubric, a scale: the question to a judge, and its reply as a score from 0 to 1."""
+"""One answer, a rubric, a scale: the question to a judge, and its reply as a score."""
 
 from __future__ import annotations
 
@@ -24,15 +24,9 @@ def question(rubric: str | None, scale: tuple[int, int], example: Example, answe
     return ({"role": "user", "content": text},)
 
 
-def read(reply: str, scale: tuple[int, int]) -> tuple[float | None, Reading]:
-    """(the score as 0..1, the reading)."""
-    found = reading.score(reply, scale)
-    return (None if found.value is None else to_share(float(found.value), scale)), found
+def read(reply: str, scale: tuple[int, int]) -> Reading:
+    return reading.score(reply, scale)
 
 
 def to_share(score: float, scale: tuple[int, int]) -> float:
     return (score - scale[0]) / (scale[1] - scale[0])
-
-
-def from_share(share: float, scale: tuple[int, int]) -> float:
-    return scale[0] + share * (scale[1] - scale[0])
