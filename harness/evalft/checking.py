@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evalft import planning, preparing, scoring, tuning
+from evalft import judging, planning, preparing, scoring, tuning
 from evalft.candidates.model_files import find_adapter, find_model
 from evalft.config import Config, shown_spec
 from evalft.decision.reach import out_of_reach
@@ -35,8 +35,8 @@ def check(config: Config, *, out: Path | None = None, limit: int | None = None) 
     prepared = preparing.prepare(config, out=out, limit=limit)
     config, data = prepared.config, prepared.data
     faults: list[str] = []
-    for candidate in config.candidates:
-        where = f"candidate {candidate.name}"
+    for candidate in (*config.candidates, *(config.judge.model if config.judge else ())):
+        where = f"candidate {candidate.name}" if candidate in config.candidates else f"judge {candidate.name}"
         local_folder = candidate.provider == "hf" and Path(candidate.model_id).is_dir()
         try:
             if candidate.provider == "file" and not Path(candidate.model_id).is_file():
@@ -67,13 +67,11 @@ def check(config: Config, *, out: Path | None = None, limit: int | None = None) 
 
 def _missing_keys(config: Config) -> list[str]:
     lines = []
-    for candidate in config.candidates:
+    for candidate in (*config.candidates, *(config.judge.model if config.judge else ())):
         provider = config.providers.get(candidate.provider)
         key = "OPENAI_API_KEY" if candidate.provider == "openai" else provider.api_key_env if provider else None
         if key and not os.environ.get(key):
-            lines.append(
-                f"candidate {candidate.name}: the environment variable {key} is not set; it is needed to assess"
-            )
+            lines.append(f"{candidate.name}: the environment variable {key} is not set; it is needed to assess")
     return lines
 
 
@@ -135,7 +133,8 @@ def show(checked: Checked, console: Console) -> None:
         table.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for column in ("about USD", "at most", "min", "GB"):
         table.add_column(column, justify="right")
-    for plan in prepared.plans:
+    plans = [*prepared.plans, *judging.plans(config, data.test)]
+    for plan in plans:
         table.add_row(
             printable(plan.name),
             f"{plan.requests:,}",
@@ -147,9 +146,9 @@ def show(checked: Checked, console: Console) -> None:
             "" if plan.memory_gb is None else f"{plan.memory_gb:.2f}",
         )
     say(table)
-    for plan in prepared.plans:
+    for plan in plans:
         line(f"- {plan.name}: {plan.assumes}; max_tokens {plan.max_tokens}")
-    total = sum(plan.usd for plan in prepared.plans)
+    total = sum(plan.usd for plan in plans)
     line(f"about ${total:.4f} in all, before retries; the cap is ${config.limits.max_cost_usd:g} (limits.max_cost_usd)")
     for words in (*_training(prepared), *checked.can_show):
         line(f"- {words}")

@@ -239,6 +239,22 @@ def report(run: Path) -> None:
 
 
 @group.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--rows", type=click.IntRange(min=1), default=60, metavar="N", help="How many rows to look at (60).")
+@click.option("--read", "filled", type=click.Path(path_type=Path), metavar="FILE", help="Read this filled-in copy.")
+def review(run: Path, rows: int, filled: Path | None) -> int:
+    """Write RUN/review.csv, what a person should look at; once it is filled in, read it and decide again.
+
+    Asks no model anything, and never writes over a file in which a person has written."""
+    from evalft import reviewing
+
+    found = reviewing.review(run, rows=rows, filled=filled)
+    for line in found.said:
+        click.echo(_plain(line), err=found.result is not None)
+    return _show(found.result, exit_code=False) if found.result else 0
+
+
+@group.command()
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
 @click.option("--from", "data", type=click.Path(path_type=Path), metavar="DATA", help="Infer type, columns and labels.")
 @click.option("--example", metavar="NAME", help="Copy a bundled benchmark, such as anime-genres.")

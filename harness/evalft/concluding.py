@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from evalft import comparison, errors, planning, scoring, summary
+from evalft import comparison, errors, judging, planning, scoring, summary
 from evalft.config import CandidateConfig, shown_spec
 from evalft.decision.evidence import LOWER_IS_BETTER, Evidence, Setting, TrainingPlan
 from evalft.decision.tuning import trainable_base
 from evalft.decision.verdict import Decision, decide
 from evalft.errors import UserError
+from evalft.judging import Judged, people
 from evalft.metrics.names import PROBABILISTIC
 from evalft.preparing import Prepared
 from evalft.prices import HourPrice, TokenPrice
@@ -21,6 +22,7 @@ from evalft.records import Outcome, Prediction
 from evalft.reporting import html, markdown, view
 from evalft.scoring import Scored
 from evalft.spending import Ledger
+from evalft.stats.interval import Interval, unbounded
 from evalft.store import RunFolder
 
 
@@ -75,7 +77,8 @@ def conclude(
     billed: dict[str, float | None] = {}
     cached: dict[str, Mapping[str, Any] | None] = {}
     fastest_slowest: dict[str, tuple[float, float] | None] = {}
-    owed = 0
+    judged = judging.collect(config, data.test, folder, judging.given_scores(prepared.own_config))
+    owed = judged.owed + judged.stopped if judged else 0
     for candidate, plan in zip(config.candidates, prepared.plans, strict=True):
         name = candidate.name
         outcomes, basis[name] = _priced(candidate, plan, folder.read_predictions(name), manifest)
@@ -88,6 +91,7 @@ def conclude(
             [outcome for outcome in outcomes if outcome.index in whole],
             config.task,
             extra_metrics=[threshold.metric for threshold in config.parsed_thresholds],
+            judged=judged.words.get(name) if judged else None,
         )
         latencies = [o.latency_s for o in outcomes if isinstance(o, Prediction) and o.latency_s is not None]
         known = [outcome.cost_usd for outcome in outcomes if outcome.cost_usd is not None]
@@ -95,8 +99,8 @@ def conclude(
         cached[name] = _from_cache(outcomes)
         fastest_slowest[name] = (min(latencies), max(latencies)) if latencies else None
         folder.write_scores(name, scored[name].scores)
-    partial = why_partial or ("interrupted" if any(missing.values()) else None)
-    decision, before = (None, None) if partial else _decisions(prepared, scored)
+    partial = why_partial or ("interrupted" if any(missing.values()) or (judged and judged.owed) else None)
+    decision, before = (None, None) if partial else _decisions(prepared, scored, judged)
     result = summary.build(
         config,
         data,
@@ -114,7 +118,8 @@ def conclude(
         billed=billed,
         cached=cached,
         fastest_slowest=fastest_slowest,
-        notes=data.assumed,
+        judge=judged.facts if judged else None,
+        notes=[*data.assumed, *_targets_reviewed(prepared)],
         warnings=[
             *data.warnings,
             *scoring.check_gold(data.test, config.task),
@@ -130,7 +135,8 @@ def conclude(
     render(folder.path)
     folder.stage("assess", "incomplete" if owed else "done")
     folder.update_manifest(finished=result["created"], scorer=result["scorer"])
-    status = _status(result, partial or unfinished, config.limits.min_coverage)
+    least_judged = judged.least_judged if judged else 1.0
+    status = _status(result, partial or unfinished, config.limits.min_coverage, least_judged)
     return Assessment(folder.path, result, status, status or _verdict_status(result["verdict"]))
 
 
@@ -187,17 +193,19 @@ def _price_data(plan: planning.CandidatePlan, manifest: Mapping[str, Any]) -> di
     return {} if plan.price is None else plan.price.as_data() | {"date": str(manifest.get("created", ""))[:10]}
 
 
-def _decisions(prepared: Prepared, scored: Mapping[str, Scored]) -> tuple[Decision, Decision | None]:
+def _decisions(
+    prepared: Prepared, scored: Mapping[str, Scored], judged: Judged | None
+) -> tuple[Decision, Decision | None]:
     """(the decision, what it was before training where there was one)."""
     trained = prepared.folder.manifest().get("trained")
     if not trained:
-        return decide(*_evidence(prepared, scored)), None
+        return decide(*_evidence(prepared, scored, judged)), None
     tuned = next((name for name, role in prepared.roles.items() if role == "tuned"), None)
     if tuned:
         tried = f"fine-tuning was done in this run, and {tuned} is what came of it"
     else:
         tried = "fine-tuning was tried in this run, and no stage was better than the untuned base on dev"
-    evidence, setting = _evidence(prepared, scored)
+    evidence, setting = _evidence(prepared, scored, judged)
     own = {candidate.name for candidate in prepared.own_config.candidates}
     before = decide([one for one in evidence if one.name in own], setting)
     return decide(evidence, replace(setting, tried=tried)), before
@@ -240,9 +248,13 @@ def _difference(prepared: Prepared, scored: Mapping[str, Scored], before: str, a
     return comparison.as_summary(found, before, after, scoring.primary(prepared.config.task))
 
 
-def _evidence(prepared: Prepared, scored: Mapping[str, Scored]) -> tuple[list[Evidence], Setting]:
+def _evidence(
+    prepared: Prepared, scored: Mapping[str, Scored], judged: Judged | None
+) -> tuple[list[Evidence], Setting]:
     config, data = prepared.config, prepared.data
     primary = scoring.primary(config.task)
+    why_not = judged.why_not if judged else ""
+    same_rows = len({found.row_metric for found in scored.values()}) == 1
     evidence = []
     for candidate in config.candidates:
         found = scored[candidate.name]
@@ -252,14 +264,14 @@ def _evidence(prepared: Prepared, scored: Mapping[str, Scored]) -> tuple[list[Ev
                 candidate.name,
                 shown_spec(candidate.model),
                 prepared.roles[candidate.name],
-                found.intervals,
+                _without_a_say(found.intervals, why_not),
                 n=len(data.test),
                 resample=found.resample,
                 cannot_pass=found.cannot_pass,
                 smallest_class=found.smallest_class,
                 trainable=planning.trainable(candidate) and not candidate.adapter,
                 stand_in=bool(provider and provider.stand_in),
-                scores=found.row_scores,
+                scores=found.row_scores if same_rows else None,
             )
         )
     base = shown_spec(config.tune.base) if config.tune.base else None
@@ -276,7 +288,16 @@ def _evidence(prepared: Prepared, scored: Mapping[str, Scored]) -> tuple[list[Ev
         train_rows=len(data.train),
         train_rows_possible=data.train_possible if lone else generated,
         lone_file=lone,
+        judge_cannot_decide=why_not if "judge" in config.thresholds else "",
     )
+
+
+def _without_a_say(intervals: Mapping[str, Interval], why_not: str) -> Mapping[str, Interval]:
+    """An interval that bounds nothing is undecided whatever is required: a judge that people have not been held against
+    lets no candidate pass, and none fail."""
+    if not why_not or "judge" not in intervals:
+        return intervals
+    return {**intervals, "judge": replace(intervals["judge"], ends=unbounded, reason=why_not)}
 
 
 def _training(prepared: Prepared, scored: Mapping[str, Scored], base: str | None) -> TrainingPlan:
@@ -301,6 +322,13 @@ def _training(prepared: Prepared, scored: Mapping[str, Scored], base: str | None
         why_not=estimate.why_not,
         assumptions=tuple(assumptions),
         cost_per_query_after_usd=cost_after,
+    )
+
+
+def _targets_reviewed(prepared: Prepared) -> list[str]:
+    looked_at, wrong = people.targets_reviewed(prepared.data.test, prepared.folder)
+    return (
+        [f"targets looked at by a person (evalft review): {looked_at:,}, of them wrong: {wrong:,}"] if looked_at else []
     )
 
 
@@ -334,11 +362,11 @@ def _stages(folder: RunFolder) -> list[dict[str, Any]]:
     return list(folder.read_json("stages")["stages"]) if folder.file("stages").is_file() else []
 
 
-def _status(result: Mapping[str, Any], partial: str | None, min_coverage: float) -> int:
+def _status(result: Mapping[str, Any], partial: str | None, min_coverage: float, least_judged: float) -> int:
     if partial:
         return errors.BUDGET if partial == "budget" else errors.INTERRUPTED
     shares = [entry["coverage"]["scored"] / entry["coverage"]["total"] for entry in result["candidates"]]
-    return errors.COVERAGE if min(shares) < min_coverage else errors.DONE
+    return errors.COVERAGE if min(*shares, least_judged) < min_coverage else errors.DONE
 
 
 def _verdict_status(verdict: Mapping[str, Any] | None) -> int:

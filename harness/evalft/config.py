@@ -231,10 +231,44 @@ class DecideConfig(Section):
 
 
 class JudgeConfig(Section):
-    model: Text
+    """Who judges answers (one candidate spec or several), by what and on what scale, and people's scores to hold them to."""
+
+    model: Annotated[list[CandidateConfig], Field(min_length=1)]
     rubric: Text | None = None
-    scale: Text | None = None
+    scale: Annotated[list[Int], Field(min_length=2, max_length=2)] = [1, 10]
     human: Text | None = None
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _one_or_several(cls, model: object) -> object:
+        several = model if isinstance(model, list) else [model]
+        return [{"model": one} if isinstance(one, str) else one for one in several]
+
+    @field_validator("model")
+    @classmethod
+    def _asked_as_judges(cls, judges: list[CandidateConfig]) -> list[CandidateConfig]:
+        names = [judge.name for judge in judges]
+        for judge in judges:
+            if names.count(judge.name) > 1:
+                raise ValueError(f"{judge.name!r} is listed twice")
+            for key, unset in (("prompt", None), ("system", None), ("shots", 0), ("samples", 1), ("mode", "live")):
+                if getattr(judge, key) != unset:
+                    raise ValueError(f"{judge.name}: {key} means nothing to a judge; remove it")
+        return judges
+
+    @field_validator("rubric")
+    @classmethod
+    def _says_something(cls, rubric: str | None) -> str | None:
+        if rubric is not None and not rubric.strip():
+            raise ValueError("is empty; say what a good answer is")
+        return rubric
+
+    @field_validator("scale")
+    @classmethod
+    def _from_worst_to_best(cls, scale: list[int]) -> list[int]:
+        if scale[0] >= scale[1]:
+            raise ValueError(f"{scale} should be [worst, best], such as [1, 10]")
+        return scale
 
 
 class ExpandConfig(Section):
@@ -527,8 +561,7 @@ def _cross_checks(config: Config, source: str, lines: Mapping[Place, int]) -> li
             )
     if config.engine == "ray":
         faults.append(f"{_where(('engine',), source, lines)}: engine: ray is not available in this version; use local")
-    if config.judge is not None:
-        faults.append(f"{_where(('judge',), source, lines)}: judge: not available in this version; remove the section")
+    faults += _judge_faults(config, known, source, lines)
     if config.tune.base and not config.tune.base.startswith("hf:"):
         faults.append(
             f"{_where(('tune', 'base'), source, lines)}: tune.base: {config.tune.base!r} cannot be trained; only an open "
@@ -566,6 +599,23 @@ def _without_effect(candidate: CandidateConfig) -> list[str]:
     return [key for key in ("adapter", "revision", "num_beams", "dtype", "device") if key in given]
 
 
+def _judge_faults(config: Config, known: Sequence[str], source: str, lines: Mapping[Place, int]) -> list[str]:
+    """The section and the metric belong together."""
+    measured = "judge" in config.thresholds or any(spec.name == "judge" for spec in config.task.metrics or ())
+    if config.judge is None:
+        where = _where(("thresholds", "judge") if "judge" in config.thresholds else ("task", "metrics"), source, lines)
+        return [f"{where}: judge: needs to know who judges: judge.model, such as openai:gpt-5"] if measured else []
+    where = _where(("judge",), source, lines)
+    faults = [
+        f"{where}: judge.model: provider {judge.provider!r} is not known; add it under `providers:`"
+        for judge in config.judge.model
+        if judge.provider not in known
+    ]
+    if not measured:
+        faults.append(f"{where}: judge: nothing is judged; add `judge` to task.metrics, or remove the section")
+    return faults
+
+
 # ---------------------------------------------------------------- paths, resolved form, digest
 
 
@@ -587,19 +637,24 @@ def _with_absolute_paths(config: Config, folder: Path) -> Config:
 
     task = config.task
     paths = {name: data_path(getattr(task, name)) or getattr(task, name) for name in ("test", "train", "dev")}
-    candidates = [
-        candidate.model_copy(
+
+    def absolute(candidate: CandidateConfig) -> CandidateConfig:
+        return candidate.model_copy(
             update={
                 "model": model_spec(candidate.model),
                 "adapter": (model_spec(f"hf:{candidate.adapter}") or "")[3:] if candidate.adapter else None,
             }
         )
-        for candidate in config.candidates
-    ]
+
+    judge = config.judge
+    if judge is not None:
+        judges = [absolute(one) for one in judge.model]
+        judge = judge.model_copy(update={"model": judges, "human": data_path(judge.human)})
     return config.model_copy(
         update={
             "task": task.model_copy(update=paths),
-            "candidates": candidates,
+            "candidates": [absolute(candidate) for candidate in config.candidates],
+            "judge": judge,
             "tune": config.tune.model_copy(update={"base": model_spec(config.tune.base)}),
             "expand": config.expand.model_copy(
                 update={

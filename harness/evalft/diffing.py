@@ -280,6 +280,9 @@ def _require_same_task(old: _Side, new: _Side) -> None:
         one, other = _comparable(old.task, key), _comparable(new.task, key)
         if one != other:
             faults.append(f"task.{key}: {one} in {old.folder.path}, {other} in {new.folder.path}")
+    one, other = (_judge(side) for side in (old, new))
+    if one and other and one != other:
+        faults.append(f"judge: {one} in {old.folder.path}, {other} in {new.folder.path}")
     if faults:
         raise UserError(*(f"{fault}; assess both with the same" for fault in faults))
 
@@ -292,9 +295,20 @@ def _comparable(task: TaskConfig, key: str) -> Any:
     return getattr(task, key)
 
 
+def _judge(side: _Side) -> dict[str, Any] | None:
+    """Who judged and by what; None where nobody did."""
+    found = side.summary.get("judge")
+    if not found:
+        return None
+    return {"models": [model["name"] for model in found["models"]]} | {
+        key: found[key] for key in ("rubric", "scale", "compared_with")
+    }
+
+
 def _row_metric(primary: str, *sides: _Side) -> str:
-    """The row score that tells fixed from broken: the primary metric's, else accuracy."""
-    for name in (primary, "accuracy"):
+    """The row score that tells fixed from broken: the primary metric's, else accuracy; exact_match where a judge left
+    rows without a score."""
+    for name in (primary, "accuracy", "exact_match"):
         if all(name in score.values for side in sides for score in side.scores.values()):
             return name
     paths = ", ".join(dict.fromkeys(str(side.folder.path) for side in sides))
@@ -312,8 +326,12 @@ def _incomplete(side: _Side) -> list[str]:
 
 
 def _unlike(old: _Side, new: _Side) -> list[str]:
-    """Metrics that only one side has, and those whose probabilities come from different methods."""
-    notes = []
+    """Metrics that only one side has, those whose probabilities come from different methods, judges that may not decide."""
+    notes = [
+        f"{side.name}: the judge is uncalibrated ({why}): a difference in judge decides nothing"
+        for side in (old, new)
+        if (why := (side.summary.get("judge") or {}).get("uncalibrated"))
+    ]
     for one, other in ((old, new), (new, old)):
         if alone := [name for name in one.entry["metrics"] if name not in other.entry["metrics"]]:
             notes.append(f"only in {one.name}, so not compared: {', '.join(alone)}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from evalft import errors, expanding, summary, tuning
+from evalft import errors, expanding, judging, summary, tuning
 from evalft.asking import Job, Unfinished, ask
 from evalft.concluding import Assessment, conclude, price_then
 from evalft.config import Config, load
@@ -131,7 +131,9 @@ def _assess(prepared: Prepared, progress: Progress) -> Assessment:
     ]
     why_partial = None
     try:
-        ask(jobs, config, folder, fresh=manifest["fresh"], progress=progress)
+        trials = judging.trials(config, prepared.data.test, folder)
+        ask([*trials, *jobs], config, folder, fresh=manifest["fresh"], progress=progress)
+        judging.ask(config, prepared.data.test, folder, fresh=manifest["fresh"], progress=progress)
     except Unfinished as unfinished:
         why_partial = unfinished.why
     return conclude(prepared, why_partial)
@@ -155,7 +157,12 @@ def _train(prepared: Prepared, train_here: bool, progress: Progress) -> Assessme
 
 
 def _check_training(config: Config) -> None:
-    """What is wrong with the teacher or the base is said before anything is asked."""
+    """What is wrong with the teacher, the base or the metric to train by is said before anything is asked."""
+    if config.task.metrics and config.task.metrics[0].name == "judge":
+        raise UserError(
+            "task.metrics: the first metric chooses pairs and stages, on answers that no judge has seen; list another "
+            "one before judge, such as token_f1"
+        )
     expanding.teacher_of(config)
     tuning.check_base(config)
 
@@ -198,6 +205,7 @@ def _open_folder(prepared: Prepared, fresh: bool) -> Prepared:
         used = {plan.name: plan.price.as_data() for plan in prepared.plans if plan.price}
         made = summary.manifest(prepared.config, prepared.data, prepared.digest, fresh)
         folder.update_manifest(**made, prices=used, models=model_digests(prepared.own_config))
+    judging.keep_given(prepared.own_config, folder)
     folder.write_text("config", summary.resolved_config(prepared.own_config, prepared.data, folder.path))
     folder.update_manifest(complete=False)
     return prepared

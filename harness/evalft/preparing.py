@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from evalft import candidates, planning, prompts, scoring, shots, testset
+from evalft import candidates, judging, planning, prompts, scoring, shots, testset
 from evalft.candidates import recorded
 from evalft.candidates.model_files import ModelFiles, reads_raw_input, share_that_fits
 from evalft.config import CandidateConfig, Config, ShotsConfig, digest, shown_spec
@@ -57,6 +57,7 @@ def prepare(
     data = data or testset.load(config.task, limit=limit, split=split)
     config = config.model_copy(update={"task": scoring.with_metrics(data.task, config.thresholds)})
     scoring.check_columns([*data.test, *data.dev, *data.train], config.task)
+    judged_by = judging.check(config)
     faults, doubts = thresholds_in_doubt(config.parsed_thresholds)
     if faults:
         raise UserError(*faults)
@@ -64,7 +65,7 @@ def prepare(
     config, said = _with_prompts(config, data)
     said += _check_recorded(config, data)
     said += [f"{one.name}: {shots.said(one.shots)}" for one in config.candidates if one.shots.count]
-    data = replace(data, assumed=(*data.assumed, *said))
+    data = replace(data, assumed=(*data.assumed, *said, *judged_by))
     requests = {candidate.name: _requests(config, candidate, data) for candidate in config.candidates}
     whole, asked = _digests(config, data, requests)
     folder = RunFolder(out or Path("reports") / f"{slug(config.task.name or 'task')}-{whole[:8]}")
@@ -202,6 +203,7 @@ def _digests(config: Config, data: TestSet, requests: Mapping[str, Sequence[Requ
         | {name: _by_content(getattr(config.expand, name)) for name in ("teacher", "embedder")},
         "tune": config.tune.model_dump(mode="json", exclude={"processes", "strategy", "tracking"})
         | {"base": _by_content(config.tune.base)},
+        **_judge_parts(config),
     }
     accepted = [
         [row.row.get(column) for row in (*data.test, *data.dev, *data.train)] for column in scoring.answer_columns(task)
@@ -210,10 +212,19 @@ def _digests(config: Config, data: TestSet, requests: Mapping[str, Sequence[Requ
     return digest(parts | {"accepted": accepted}), digest(parts | {"task": unscored})
 
 
+def _judge_parts(config: Config) -> dict[str, object]:
+    """Not people's scores, which say how good a judge is and may grow."""
+    if config.judge is None:
+        return {}
+    judges = [candidates.digest_parts(judge, config) for judge in config.judge.model]
+    return {"judge": config.judge.model_dump(mode="json", exclude={"model", "human"}) | {"models": judges}}
+
+
 def model_digests(config: Config) -> dict[str, str]:
     """What each model and adapter folder holds, by the name of its candidate (tune.base and the like by their key)."""
     specs = {f"{one.name} model": one.model for one in config.candidates}
     specs |= {f"{one.name} adapter": f"hf:{one.adapter}" for one in config.candidates if one.adapter}
+    specs |= {f"judge {one.name}": one.model for one in (config.judge.model if config.judge else ())}
     specs |= {"tune.base": config.tune.base or "", "expand.teacher": config.expand.teacher or ""}
     return {name: str(_by_content(spec)) for name, spec in specs.items() if _by_content(spec) != spec}
 

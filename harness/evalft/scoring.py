@@ -21,13 +21,16 @@ import numpy as np
 from evalft import answers, metrics
 from evalft.config import MetricSpec, TaskConfig
 from evalft.errors import UserError
-from evalft.metrics import cost, measure, probability, text
+from evalft.metrics import cost, judge, measure, probability, text
 from evalft.metrics import labels as label_metrics
 from evalft.metrics.measure import Floats, Ints, Measure
 from evalft.metrics.names import COSTS, PROBABILISTIC
 from evalft.records import Example, Failure, Outcome, Prediction, ProbsMethod, Score, TaskType
 from evalft.stats.interval import Interval
 from evalft.testset.rows import FAULTS_SHOWN
+
+Judged = Mapping[tuple[int, int], judge.Words]
+"""(index, repeat) of an answer -> the scores that judges gave it."""
 
 ROWS_PER_CLASS = 10
 """With fewer rows of some class a macro metric is not known well enough to pass a threshold."""
@@ -104,38 +107,40 @@ def score(
     task: TaskConfig,
     *,
     extra_metrics: Sequence[str] = (),
+    judged: Judged | None = None,
     seed: int = 0,
 ) -> Scored:
-    """Score one candidate. `task` is resolved (type, labels, metrics); extra_metrics are names that thresholds need.
+    """Score one candidate. `task` is resolved (type, labels, metrics); extra_metrics are names that thresholds need;
+    `judged` is what judges said of its answers, for the metric `judge`.
 
     Raises ValueError where an example's outcomes are missing, or an outcome belongs to no example.
     """
     per_example = _per_example(examples, outcomes)
     specs = _specs(task, extra_metrics)
     if task.type == "generation":
-        judged = _judge_texts(examples, per_example, specs, task)
+        found = _score_texts(examples, per_example, specs, task, judged)
     else:
-        judged = _judge_labels(examples, per_example, specs, task)
-    measures = {**judged.measures, **cost.measured(per_example)}
+        found = _score_labels(examples, per_example, specs, task)
+    measures = {**found.measures, **cost.measured(per_example)}
     groups = group_numbers(examples)
-    intervals = {name: found.interval(groups, seed) for name, found in measures.items()}
+    intervals = {name: one.interval(groups, seed) for name, one in measures.items()}
     for name in intervals:
         if name.startswith(PROBABILISTIC):
-            intervals[name] = replace(intervals[name], probs_method=judged.probs_method)
-    row_scores = {name: found.row_scores for name, found in measures.items() if found.row_scores is not None}
+            intervals[name] = replace(intervals[name], probs_method=found.probs_method)
+    row_scores = {name: one.row_scores for name, one in measures.items() if one.row_scores is not None}
     primary_name = specs[0].name
     return Scored(
         scores=_scores(per_example, row_scores),
         intervals=intervals,
-        cannot_pass=_cannot_pass(list(intervals), judged.support, task),
-        smallest_class=min(judged.support.values(), default=None),
+        cannot_pass=_cannot_pass(list(intervals), found.support, task),
+        smallest_class=min(found.support.values(), default=None),
         coverage=_coverage(per_example),
-        probs_method=judged.probs_method,
-        per_label=judged.per_label,
-        confusion=judged.confusion,
-        unsupported=tuple(label for label, rows in judged.support.items() if not rows),
+        probs_method=found.probs_method,
+        per_label=found.per_label,
+        confusion=found.confusion,
+        unsupported=tuple(label for label, rows in found.support.items() if not rows),
         primary=primary_name,
-        row_metric=primary_name if primary_name in row_scores else "accuracy",
+        row_metric=_complete_row_metric(specs, row_scores),
         measures=measures,
         resample=partial(_OnRows, measures),
     )
@@ -161,17 +166,18 @@ def primary(task: TaskConfig) -> str:
 
 
 def row_metric(task: TaskConfig) -> str:
-    """The row score that stands for the primary metric: its own, or accuracy where rows have none of it (F1, AUC)."""
+    """The row score that stands for the primary metric: its own, or accuracy where rows have none of it (F1, AUC); where
+    a judge is primary, whose word comes later, the first metric that needs none."""
     name = primary(task)
     if task.type == "generation":
-        return name
+        return _without_judge(_specs(task, ()))[0].name
     average = metrics.averaging(name, _type(task), task.labels or (), task.positive)[1]
     return name if average == "samples" else "accuracy"
 
 
 def row_scorer(task: TaskConfig) -> Callable[[Example, Outcome], float]:
     """Scores single outcomes as they arrive: the primary metric's row score, or right and wrong where it has none."""
-    spec = _specs(task, ())[0]
+    spec = _without_judge(_specs(task, ()))[0] if task.type == "generation" else _specs(task, ())[0]
     if task.type == "generation":
         return lambda example, outcome: float(text.row_scores(spec, [_text(outcome)], [example], task.normalize)[0])
     base, average = metrics.averaging(spec.name, _type(task), task.labels or (), task.positive)
@@ -210,7 +216,7 @@ def check_gold(examples: Sequence[Example], task: TaskConfig) -> list[str]:
     """The test set scored by itself: one line for each target that is not right by the task's own metrics."""
     faults = []
     if task.type == "generation":
-        for spec in _specs(task, ()):
+        for spec in _without_judge(_specs(task, ())):
             targets = [str(example.target) for example in examples]
             scores = text.row_scores(spec, targets, examples, task.normalize)
             for example, target, value in zip(examples, targets, scores, strict=True):
@@ -280,7 +286,7 @@ def _scores(per_example: Sequence[Sequence[Outcome]], row_scores: Mapping[str, F
             Score(
                 id=first.id,
                 index=first.index,
-                values={name: float(values[row]) for name, values in row_scores.items()},
+                values={name: float(values[row]) for name, values in row_scores.items() if not np.isnan(values[row])},
                 failure=first.failure if isinstance(first, Failure) and not answered else None,
                 rescued=_is_rescued(several),
             )
@@ -301,11 +307,11 @@ def group_numbers(examples: Sequence[Example]) -> Ints | None:
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
 
-# ---------------------------------------------------------------- judging
+# ---------------------------------------------------------------- metrics of rows
 
 
 @dataclass(frozen=True)
-class _Judged:
+class _Found:
     measures: Mapping[str, Measure]
     support: Mapping[str, int]
     """Rows of each label."""
@@ -314,23 +320,36 @@ class _Judged:
     confusion: Confusion | None = None
 
 
-def _judge_texts(
-    examples: Sequence[Example], per_example: Sequence[Sequence[Outcome]], specs: Sequence[MetricSpec], task: TaskConfig
-) -> _Judged:
+def _score_texts(
+    examples: Sequence[Example],
+    per_example: Sequence[Sequence[Outcome]],
+    specs: Sequence[MetricSpec],
+    task: TaskConfig,
+    judged: Judged | None,
+) -> _Found:
     samples = len(per_example[0]) if per_example else 1
     said = [_text(outcome) for several in per_example for outcome in several]
     asked = [example for example in examples for _ in range(samples)]
     found = {}
     for spec in specs:
+        if spec.name == "judge":
+            found["judge"] = _by_judges(per_example, judged)
+            continue
         values = text.row_scores(spec, said, asked, task.normalize).reshape(-1, samples).mean(axis=1)
         exact = samples == 1 and spec.name in text.RIGHT_OR_WRONG
         found[spec.name] = measure.share(values == 1) if exact else measure.mean(values)
-    return _Judged(found, support={})
+    return _Found(found, support={})
 
 
-def _judge_labels(
+def _by_judges(per_example: Sequence[Sequence[Outcome]], judged: Judged | None) -> Measure:
+    if judged is None:
+        return measure.not_measured(len(per_example), "bca", "not judged on these rows")
+    return judge.measured([[judged.get((one.index, one.repeat), (None,)) for one in row] for row in per_example])
+
+
+def _score_labels(
     examples: Sequence[Example], per_example: Sequence[Sequence[Outcome]], specs: Sequence[MetricSpec], task: TaskConfig
-) -> _Judged:
+) -> _Found:
     task_type, labels = _type(task), _labels(task, examples)
     targets = [_target_labels(example) for example in examples]
     voted = [_vote(several, labels, task_type) for several in per_example]
@@ -349,7 +368,7 @@ def _judge_labels(
             found[name] = label_metrics.measured(name, rows, task_type, task.positive)
     table = label_metrics.per_label(rows)
     aucs = probability.label_auc(rows, said, task_type)
-    return _Judged(
+    return _Found(
         found,
         support={label: int(n) for label, n in zip(labels, table["support"], strict=True)},
         probs_method=said.method,
@@ -462,7 +481,22 @@ def _type(task: TaskConfig) -> TaskType:
 def _specs(task: TaskConfig, extra: Sequence[str]) -> list[MetricSpec]:
     specs = list(task.metrics or [MetricSpec(name=name) for name in metrics.defaults(_type(task))])
     listed = {spec.name for spec in specs}
-    return specs + [MetricSpec(name=name) for name in dict.fromkeys(extra) if name not in listed and name not in COSTS]
+    specs += [MetricSpec(name=name) for name in dict.fromkeys(extra) if name not in listed and name not in COSTS]
+    if all(spec.name == "judge" for spec in specs):  # beside a judge there is always a metric that no model gives
+        specs.append(MetricSpec(name="exact_match"))
+    return specs
+
+
+def _without_judge(specs: Sequence[MetricSpec]) -> list[MetricSpec]:
+    return [spec for spec in specs if spec.name != "judge"]
+
+
+def _complete_row_metric(specs: Sequence[MetricSpec], row_scores: Mapping[str, Floats]) -> str:
+    """The primary metric where every row has a score of it; else accuracy, or the first metric that every row has."""
+    for name in (specs[0].name, "accuracy", *(spec.name for spec in specs)):
+        if name in row_scores and not np.isnan(row_scores[name]).any():
+            return name
+    raise ValueError("no metric has a score of every row")
 
 
 def _labels(task: TaskConfig, examples: Sequence[Example]) -> tuple[str, ...]:

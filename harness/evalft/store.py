@@ -3,7 +3,9 @@
     config.yaml   manifest.json   predictions/<candidate>.jsonl   scores/<candidate>.jsonl
     data/test.jsonl   summary.json   report.html   report.md   spending.jsonl   log.txt   lock
     data/expanded.jsonl, pairs.jsonl ...   adapters/<stage>/   stages.json
-    parts/<name>/     predictions and scores on other rows: the teacher's, the stages' on dev, samples for pairs
+    parts/<name>/     predictions and scores on other rows: the teacher's, the stages' on dev, samples for pairs;
+                      what judges said of answers (judge)
+    review.csv, human.jsonl   what a person is to look at, and what people said; data/people.jsonl: of judge.human
 
 Lines are appended whole and flushed as answers arrive; a torn last line (a kill, a full disk) is owed again. Everything
 else is written beside its place and renamed, so a reader sees the old file or the new one and nothing between.
@@ -41,6 +43,9 @@ NAMES = {
     "card": "data/README.md",
     "expansion": "data/expansion.json",
     "stages": "stages.json",
+    "people": "data/people.jsonl",
+    "human": "human.jsonl",
+    "review": "review.csv",
 }
 
 

@@ -57,7 +57,7 @@ def manifest(config: Config, data: TestSet, digest: str, fresh: bool) -> dict[st
         "providers": {name: {"base_url": provider.base_url} for name, provider in config.providers.items()}
         | (
             {"openai": {"base_url": openai_base_url()}}
-            if any(c.provider == "openai" for c in config.candidates)
+            if any(c.provider == "openai" for c in (*config.candidates, *(config.judge.model if config.judge else ())))
             else {}
         ),
     }
@@ -74,7 +74,10 @@ def resolved_config(config: Config, rows: TestSet, folder: Path) -> str:
     def relative(path: str) -> str:
         return os.path.relpath(path, folder.absolute()) if os.path.isabs(path) else path
 
-    for candidate in data["candidates"]:
+    judge = data.get("judge", {})
+    if judge.get("human"):
+        judge["human"] = NAMES["people"]
+    for candidate in (*data["candidates"], *judge.get("model", ())):
         kind, _, where = candidate["model"].partition(":")
         if kind in ("hf", "file"):
             candidate["model"] = f"{kind}:{relative(where)}"
@@ -101,6 +104,7 @@ def build(
     why_partial: str | None,
     spent: Mapping[str, float],
     prices: Mapping[str, Mapping[str, Any]],
+    judge: Mapping[str, Any] | None,
     basis: Mapping[str, str],
     billed: Mapping[str, float | None],
     cached: Mapping[str, Mapping[str, Any] | None],
@@ -133,6 +137,10 @@ def build(
         | ({"stage": trained["stage"]} if roles[candidate.name] == "tuned" else {})
         for candidate in config.candidates
     ]
+    if judge and judge["uncalibrated"]:
+        for entry in entries:
+            found = entry["metrics"]["judge"]
+            found["reason"] = "; ".join(filter(None, (found["reason"], "the judge is uncalibrated")))
     return {
         "schema": SCHEMA,
         "evalft": _version("evalft"),
@@ -160,6 +168,7 @@ def build(
         "break_even": dict(decision.break_even) if decision and decision.break_even else None,
         "diff": trained.get("diff"),
         "diff_best": trained.get("diff_best"),
+        "judge": dict(judge) if judge else None,
         "spent": dict(spent),
         "queries_per_month": config.decide.queries_per_month,
         "partial": {"why": why_partial, "missing": dict(missing)} if why_partial else None,

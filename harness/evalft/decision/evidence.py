@@ -106,6 +106,8 @@ class Setting:
     """What a training in this run came to, as a sentence; empty before any. It is not advised a second time."""
     lone_file: bool = False
     """There is no train file: the rows that can be made include half of the test file."""
+    judge_cannot_decide: str = ""
+    """Why the threshold on `judge` is undecided whatever was measured, as a sentence; empty where it is not."""
     seed: int = 0
 
     @property

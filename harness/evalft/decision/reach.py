@@ -20,7 +20,7 @@ from evalft.stats.order import rows_needed_to_bound
 from evalft.stats.proportion import MIN_GROUPS, rows_needed_to_pass
 
 ROW_SCORED = frozenset(
-    "accuracy strict_accuracy hamming brier exact_match contains regex json_schema numeric graded token_f1".split()
+    "accuracy strict_accuracy hamming brier exact_match contains regex json_schema numeric graded token_f1 judge".split()
 )
 ROW_SCORED_FAMILIES = ("precision", "recall", "f1", "jaccard", "balanced_accuracy")
 UNIT_INTERVAL = ("roc_auc", "pr_auc", "ece")

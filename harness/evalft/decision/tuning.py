@@ -48,7 +48,8 @@ def tune_conditions(setting: Setting, break_even: BreakEven | None) -> tuple[Con
             "other training rows (task.train, expand), another base (tune.base) or other settings (tune), in a new run"
         )
         return (Condition("tried", False, setting.tried, remedy),)
-    conditions = [_base(plan), _rows(setting)]
+    conditions = [_judge(setting)] if setting.judge_cannot_decide else []
+    conditions += [_base(plan), _rows(setting)]
     if plan is not None and plan.base is not None:
         conditions += [_limits(plan)]
     conditions += [_chance(setting)]
@@ -87,6 +88,16 @@ def _base(plan: TrainingPlan | None) -> Condition:
             "a trainable base (`tune.base`, or an hf: candidate)",
         )
     return Condition("base", True, f"the base {plan.base} can be trained")
+
+
+def _judge(setting: Setting) -> Condition:
+    """No model, tuned or not, can be shown to pass before people's scores say what the judge's are worth."""
+    return Condition(
+        "judge",
+        False,
+        f"no candidate can pass the threshold on judge: {setting.judge_cannot_decide}",
+        "people's scores of enough answers, which agree with the judge's (`evalft review RUN`)",
+    )
 
 
 def _rows(setting: Setting) -> Condition:

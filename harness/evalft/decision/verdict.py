@@ -258,6 +258,8 @@ def _stop_flips(unmet: Sequence[Condition]) -> list[str]:
     remedies = listed([condition.remedy for condition in unmet])
     if len(unmet) > 1:
         return [f"tune would need all of these: {remedies}"]
+    if unmet[0].name == "judge":
+        return [f"with {remedies} the threshold on judge is decided, and so is the verdict"]
     also = ", if the training it makes possible fits the limits" if unmet[0].name == "base" else ""
     return [f"with {remedies} the verdict would be tune{also}"]
 

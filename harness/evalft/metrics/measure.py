@@ -31,7 +31,7 @@ class Measure:
     interval: Callable[[Ints | None, int], Interval]
     """(groups (n,) or None, seed) -> Interval."""
     row_scores: Floats | None = None
-    """(n,) each row's own score, higher is better; None where a row has none."""
+    """(n,) each row's own score, higher is better, nan for a row without; None where the metric has no row scores."""
 
     def with_reason(self, reason: str) -> Measure:
         """The same, its interval carrying `reason` as a caveat."""

@@ -42,6 +42,7 @@ _AVAILABLE: Mapping[TaskType, tuple[str, ...]] = {
         "bleu",
         "chrf",
         "rouge",
+        "judge",
     ),
 }
 _DEFAULTS: Mapping[TaskType, tuple[str, ...]] = {
@@ -55,6 +56,7 @@ _OPTIONS = {
     "numeric": ("tolerance",),
     "contains": ("ignore_case",),
     "graded": ("column",),
+    "judge": ("pairwise",),
 }
 
 
@@ -136,8 +138,6 @@ def _unknown(name: str, task_type: TaskType, also: Sequence[str] = ()) -> str | 
     known = [*available(task_type), *also]
     if name in known:
         return None
-    if name == "judge":
-        return "a judge is not available in this version; remove it"
     for other, names in _AVAILABLE.items():
         if name in names:
             return (
@@ -163,6 +163,8 @@ def _wrong_options(spec: MetricSpec) -> str | None:
         return f"tolerance is a number of at least 0, not {value!r}"
     if spec.name == "graded" and not isinstance(value, str):
         return "needs the column that lists a row's accepted answers; write {graded: {column: answers}}"
+    if spec.name == "judge" and value is not None and not isinstance(value, bool):
+        return f"pairwise is true or false, not {value!r}"
     if spec.name == "contains" and value is not None and not isinstance(value, bool):
         return f"ignore_case is true or false, not {value!r}"
     return None

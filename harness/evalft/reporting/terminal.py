@@ -79,6 +79,10 @@ def show(run: Path, console: Console) -> None:
         console.print(plain(f"{scored}; failures: {failures}" if failures else scored))
         if candidate.cached:
             console.print(plain(f"  {candidate.cached}"))
+    if found.judge:
+        console.print()
+        for line in found.judge:
+            console.print(plain(f"Judge: {line}"))
     console.print()
     console.print(plain("Spent in this run folder: " + ", ".join(f"{name} {value}" for name, value in found.spent)))
     for line in found.notes:

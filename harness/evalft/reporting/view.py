@@ -20,6 +20,8 @@ from evalft.reporting.candidates import STAND_IN, Candidate, base_name, estimate
 from evalft.reporting.changes import ChangedRows, Diff, changed_rows, diffs
 from evalft.reporting.drawing import Drawing, Row, draw
 from evalft.reporting.examples import Examples, read_examples
+from evalft.reporting.judge import banner as judge_banner
+from evalft.reporting.judge import sentences as judge_sentences
 from evalft.reporting.training import Expansion, Stages, Waiting, expansion, stages, trained, waiting
 from evalft.store import RunFolder
 
@@ -67,6 +69,7 @@ class View:
     latency_require: str
     candidates: tuple[Candidate, ...]
     drawings: tuple[Drawing, ...]
+    judge: tuple[str, ...]
     break_even: tuple[tuple[str, str], ...]
     spent: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...]
@@ -102,7 +105,7 @@ def read(run: Path, *, rows: bool = True) -> View:
         confidence=confidence,
         created=_when(summary.get("created")),
         version=str(summary.get("evalft") or ""),
-        banner=_banner(summary),
+        banner=(*_banner(summary), *judge_banner(summary)),
         waiting=waiting(summary, manifest),
         verdict=verdict,
         story=_story(summary, verdict, tags_of, found_stages, found_expansion),
@@ -117,6 +120,7 @@ def read(run: Path, *, rows: bool = True) -> View:
         ),
         candidates=candidates,
         drawings=_drawings(entries, thresholds, tags_of),
+        judge=judge_sentences(summary),
         break_even=tuple(_facts(summary.get("break_even") or {})),
         spent=_spent(summary["spent"]),
         warnings=tuple(summary.get("warnings") or ()),
@@ -350,6 +354,12 @@ def _sent_to(summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> tuple[s
             f"{entry['name']}: {rows:,} rows were sent to {provider}{f' ({url})' if url else ''}, model {model}"
             + (f" — a {STAND_IN}" if entry.get("stand_in") else "")
         )
+    for judge in (summary.get("judge") or {}).get("models", ()):
+        if not judge["name"].startswith(("hf:", "fake:")):
+            asked = summary["judge"]["answers"]
+            lines.append(
+                f"{judge['name']}, as a judge: inputs, targets and answers were sent to it, for {asked:,} answers"
+            )
     return tuple([*lines, *_sent_to_teacher(summary)])
 
 
