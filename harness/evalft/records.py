@@ -93,6 +93,8 @@ class Prediction:
     """Send to last byte of the try that succeeded (API), or of its batch (local)."""
     tries: int = 1
     cached: bool = False
+    near_tie: bool = False
+    """Greedy decoding here chose a token where the two largest logits were closer than rounding may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,7 @@ class Failure:
     """Send to last byte, or how long was waited for an answer that did not come (timeout)."""
     tries: int = 1
     cached: bool = False
+    near_tie: bool = False
 
 
 Outcome = Prediction | Failure

@@ -93,6 +93,8 @@ class ModelPrompts:
         return [some or [self._begin] for some in tokens] if special else tokens
 
     def decode(self, tokens: list[list[int]]) -> list[str]:
+        if not tokens:  # batch_decode would take this for one text
+            return []
         texts: list[str] = self._tokenizer.batch_decode(
             tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
