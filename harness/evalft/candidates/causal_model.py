@@ -140,13 +140,14 @@ class CausalModel:
         return self.model(input_ids=tokens, attention_mask=mask, **accepted)
 
     def seen(self, sees: torch.Tensor) -> torch.Tensor:
-        """(row, new place, place) booleans as the mask that the model's attention takes."""
-        mask = sees[:, None]
-        if self.model.config._attn_implementation == "sdpa":
-            return mask
-        dtype = self.model.dtype
-        additive: torch.Tensor = mask.new_zeros(mask.shape, dtype=dtype).masked_fill(~mask, _lowest(dtype))
-        return additive
+        """(row, new place, place) booleans as the mask to add to attention scores, (row, 1, new place, place).
+
+        Not as booleans, which torch would turn into this once per layer.
+        """
+        import torch
+
+        mask = sees.new_zeros(sees.shape, dtype=self.model.dtype)
+        return mask.masked_fill_(~sees, torch.finfo(self.model.dtype).min)[:, None]
 
     def padded(self, rows: Sequence[Sequence[int]], *, left: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
         return padded(rows, self.pad_token, self.model.device, left=left)
@@ -261,9 +262,3 @@ def _arranged(trees: Sequence[Tree], width: int) -> tuple[NDArray[np.bool_], NDA
         size = len(tree.tokens)
         sees[n, :size, :size], depths[n, :size] = tree.sees, tree.depths
     return sees, depths
-
-
-def _lowest(dtype: torch.dtype) -> float:
-    import torch
-
-    return float(torch.finfo(dtype).min)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LOGITS_BYTES = 256 * 2**20
 """The most one pass may hold as float32 logits: a vocabulary of 150,000 is 0.6 MB per token."""
-TREE_TOKENS = 128
+TREE_TOKENS = 64
 """A tree of about this size at most: every place attends to every other, seen or not, so that attention in a tree grows
 with the square of its size, while splitting it costs another copy of the prompt's cache."""
 
