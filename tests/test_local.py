@@ -164,7 +164,7 @@ def test_label_probabilities_do_not_depend_on_the_batch_or_on_chunks(folder: Pat
 def test_a_model_whose_cache_cannot_branch_gives_the_same_probabilities(folder: Path) -> None:
     model = started(folder)
     shared = probs_of(model.answer(requests(11)))
-    model.branches = False
+    model._causal.branches = model._causal.trees = False
     np.testing.assert_allclose(probs_of(model.answer(requests(11))), shared, atol=1e-5)
 
 
@@ -180,19 +180,19 @@ def test_labels_of_one_token_need_no_second_pass(plain: Path, monkeypatch: pytes
     model = started(plain, labels=["x", "y", "z"])
     assert all(len(tokens) == 1 for tokens in model._prompts.encode([" x", " y", " z"], special=False))
     passes: list[object] = []
-    forward = model._forward
-    monkeypatch.setattr(model, "_forward", lambda *args, **given: (passes.append(1), forward(*args, **given))[1])
+    forward = model._causal.forward
+    monkeypatch.setattr(model._causal, "forward", lambda *args, **given: (passes.append(1), forward(*args, **given))[1])
     assert len(probs_of(model.answer(requests(5)))) == 5
     assert len(passes) == 1
 
 
-def test_a_shared_beginning_is_read_once(plain: Path) -> None:
-    from evalft.candidates.log_likelihood import Branch, _runs
+def test_what_labels_begin_with_is_read_once() -> None:
+    from evalft.candidates.log_likelihood import Branch, split
 
-    branches = [Branch((1, 2, 3)), Branch((1, 2, 4)), Branch((1, 5)), Branch((1, 2, 3, 9)), Branch((7,))]
-    runs = _runs(branches, shortest=1)
-    assert [read for read, _ in runs] == [(1, 2, 3)]
-    assert sorted(runs[0][1]) == [0, 1, 2, 3]
+    branches = [Branch((1, 2, 3)), Branch((1, 2, 4, 6)), Branch((1, 5)), Branch((1, 2, 3, 9)), Branch((7,))]
+    (part,) = split(branches, 9)
+    assert sorted(part.tree.tokens) == [1, 2, 3, 4]
+    assert [part.tree.tokens for part in split(branches, 0)] == [(1, 2, 4), (1, 2, 3)]
 
 
 def test_white_space_at_the_prompts_end_belongs_to_the_label(plain: Path) -> None:
@@ -252,8 +252,8 @@ def test_an_end_token_ends_the_answer(chat: Path, tmp_path: Path) -> None:
     """Any of several end tokens does: the sixth generated token is made one of them."""
     asked = requests(3, "{text}")
     model = started(chat, "generation", max_tokens=20)
-    tokens, mask = model._padded([model._rows(asked)[0].tokens])
-    (new,) = model._decoding.generate(model._model, tokens, mask, 20)
+    (made,) = model._decoding.generate(model._causal, [model._rows(asked)[0].tokens], 20)
+    new = made.tokens
     end = new[5]
     folder = tmp_path / "ends"
     shutil.copytree(chat, folder)
@@ -344,10 +344,13 @@ def test_a_template_without_system_role_gets_the_system_text_in_the_user_turn(tm
 
 
 def test_p_yes_equals_full_forwards_and_is_given_only_when_asked(folder: Path) -> None:
+    import torch
+
     model = started(folder, "multilabel", want_probs=True)
     row, *_ = model._prompts.rows(requests(1))
     prompt, branches = model._prompts.probe_branches(row)
-    (probs,) = model._p_yes([row])
+    with torch.inference_mode():
+        (probs,) = model._p_yes([row])
     assert probs is not None and list(probs) == LABELS
     for i, label in enumerate(LABELS):
         yes, no = (
@@ -540,23 +543,23 @@ def test_a_batch_that_does_not_fit_is_halved_and_a_row_that_does_not_is_a_failur
     model = started(chat, "generation", max_tokens=20)
     asked = requests(11, "{text}")
     expected = [outcome.text for outcome in model.answer(asked)]
-    generate, sizes = model._model.generate, []
+    read_prompts, sizes = model._causal.read_prompts, []
 
-    def small(**given: Any) -> Any:
-        sizes.append(len(given["input_ids"]))
+    def small(prompts: Any) -> Any:
+        sizes.append(len(prompts))
         if sizes[-1] > 3:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
-        return generate(**given)
+        return read_prompts(prompts)
 
-    monkeypatch.setattr(model._model, "generate", small)
+    monkeypatch.setattr(model._causal, "read_prompts", small)
     assert [outcome.text for outcome in model.answer(asked)] == expected
     assert max(sizes) == 11 and sizes.count(3) + sizes.count(2) >= 3
     assert max(len(batch) for batch in model.batches(requests(30))) <= 3  # later batches start where it went well
 
-    def never(**_given: Any) -> Any:
+    def never(_prompts: Any) -> Any:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(model._model, "generate", never)
+    monkeypatch.setattr(model._causal, "read_prompts", never)
     failed = model.answer(asked[:3])
     assert [getattr(outcome, "failure", None) for outcome in failed] == ["out_of_memory"] * 3
 
@@ -564,14 +567,14 @@ def test_a_batch_that_does_not_fit_is_halved_and_a_row_that_does_not_is_a_failur
 def test_label_passes_that_do_not_fit_are_halved(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = started(plain)
     expected = probs_of(model.answer(requests(4)))
-    run = model.run_branches
+    read_trees = model._causal.read_trees
 
-    def small(state: Any, rows: list[int], tokens: list[tuple[int, ...]]) -> Any:
+    def small(read: Any, rows: list[int], trees: list[Any]) -> Any:
         if len(rows) > 2:
             raise MemoryError
-        return run(state, rows, tokens)
+        return read_trees(read, rows, trees)
 
-    monkeypatch.setattr(model, "run_branches", small)
+    monkeypatch.setattr(model._causal, "read_trees", small)
     np.testing.assert_allclose(probs_of(model.answer(requests(4))), expected, atol=1e-5)
 
 
@@ -583,7 +586,7 @@ def test_what_a_model_raises_is_a_failure_not_a_crash(plain: Path, monkeypatch: 
     def broken(*_args: object, **_given: object) -> Any:
         raise RuntimeError("CUDA error: device-side assert triggered\nmore")
 
-    monkeypatch.setattr(model, "_forward", broken)
+    monkeypatch.setattr(model._causal, "forward", broken)
     attempts = asyncio.run(model.predict(requests(2)))
     assert [getattr(attempt.outcome, "failure", None) for attempt in attempts] == ["api_error"] * 2
     assert "device-side assert" in attempts[0].outcome.message  # type: ignore[union-attr]
@@ -591,14 +594,14 @@ def test_what_a_model_raises_is_a_failure_not_a_crash(plain: Path, monkeypatch: 
 
 def test_numbers_that_are_not_finite_are_a_failure(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = started(plain)
-    forward = model._forward
+    forward = model._causal.forward
 
     def overflow(*args: Any, **given: Any) -> Any:
         output = forward(*args, **given)
         output.logits = output.logits * float("nan")
         return output
 
-    monkeypatch.setattr(model, "_forward", overflow)
+    monkeypatch.setattr(model._causal, "forward", overflow)
     (failed,) = model.answer(requests(1))
     assert isinstance(failed, Failure) and failed.failure == "bad_response"
 

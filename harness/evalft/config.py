@@ -611,6 +611,11 @@ def _judge_faults(config: Config, known: Sequence[str], source: str, lines: Mapp
         for judge in config.judge.model
         if judge.provider not in known
     ]
+    faults += [
+        f"{where}: judge.model: {judge.model}: a file of answers cannot be asked; name a model"
+        for judge in config.judge.model
+        if judge.provider == "file"
+    ]
     if not measured:
         faults.append(f"{where}: judge: nothing is judged; add `judge` to task.metrics, or remove the section")
     return faults

@@ -97,6 +97,8 @@ class Prediction:
     cached: bool = False
     made: str | None = None
     """The day (ISO, UTC) that a cached answer was given."""
+    near_tie: bool = False
+    """Greedy decoding here chose a token where the two largest logits were closer than rounding may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,7 @@ class Failure:
     tries: int = 1
     cached: bool = False
     made: str | None = None
+    near_tie: bool = False
 
 
 Outcome = Prediction | Failure

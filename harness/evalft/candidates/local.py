@@ -18,19 +18,18 @@ from __future__ import annotations
 import asyncio
 import gc
 import hashlib
-import inspect
 import math
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from copy import copy
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from evalft import answers
 from evalft.candidates import Attempt
+from evalft.candidates.causal_model import CausalModel
 from evalft.candidates.log_likelihood import log_likelihoods
 from evalft.candidates.model_decoding import Decoding
 from evalft.candidates.model_files import (
@@ -42,14 +41,12 @@ from evalft.candidates.model_files import (
 )
 from evalft.candidates.model_loading import first_line, is_out_of_memory, load_model, load_tokenizer, merge_adapter
 from evalft.candidates.model_prompts import ModelPrompts, Row
+from evalft.candidates.sequence_classifier import SequenceClassifier
 from evalft.config import CandidateConfig, TaskConfig
 from evalft.errors import CannotStart
 from evalft.prices import HourPrice
 from evalft.prompts import Request
-from evalft.records import Failure, FailureKind, Outcome, Prediction, Usage
-
-if TYPE_CHECKING:
-    import torch
+from evalft.records import Failure, FailureKind, Outcome, Prediction, ProbsMethod, Usage
 
 MAX_ROWS = {"cpu": 64, "gpu": 256}
 MAX_TOKENS = {"cpu": 16_384, "gpu": 262_144}
@@ -158,9 +155,11 @@ class LocalCandidate:
         if adapter:
             choices.append(f"adapter {adapter.hub or adapter.folder} merged into the weights")
         self._prompts = ModelPrompts(self._tokenizer, self._labels, self._template_options)
-        self._warm_up()
+        # either passes a few tokens, so that the first batch is not charged for initialisation
         if files.is_classifier:
             return choices + self._settle_classifier()
+        with torch.inference_mode():
+            self._causal = CausalModel(self._model, self._pad_token)
         choices += self._prompting_choices()
         if self._task.type == "classification":
             return [*choices, "nothing is generated: the answer is the label of largest log-likelihood"]
@@ -231,21 +230,6 @@ class LocalCandidate:
         fits = MAX_TOKENS[place] if available is None else int(0.3 * available / bytes_per_token)
         self._budget_tokens = max(min(fits, MAX_TOKENS[place]), 256)
         self._max_rows = MAX_ROWS[place]
-        self._accepted = set(inspect.signature(self._model.forward).parameters)
-
-    def _warm_up(self) -> None:
-        """One tiny forward, so that the first batch is not charged for initialisation; it shows the kind of cache too."""
-        import torch
-
-        tokens, mask = self._padded([[self._pad_token] * 2])
-        with torch.inference_mode():
-            if self.files[0].is_classifier:
-                self._model(input_ids=tokens, attention_mask=mask)
-                return
-            output = self._forward(tokens, mask, use_cache=True)
-        self.vocabulary = output.logits.shape[-1]
-        layers = getattr(getattr(output, "past_key_values", None), "layers", None) or [None]
-        self.branches = all(type(layer).__name__ in ("DynamicLayer", "DynamicSlidingWindowLayer") for layer in layers)
 
     def _prompting_choices(self) -> list[str]:
         if not self._prompts.chat:
@@ -274,53 +258,38 @@ class LocalCandidate:
         return choices
 
     def _settle_classifier(self) -> list[str]:
-        names = [str(name) for _, name in sorted(self._model.config.id2label.items())]
-        unknown = [label for label in self._labels if label not in names]
-        if unknown or not self._labels:
-            raise CannotStart(
-                f"{self._where}: {self._config.model_id} is a sequence classifier with the labels {_listed(names)}; the "
-                f"task has {_listed(self._labels)}; make id2label in its config.json the task's labels"
-            )
-        self._names = names
-        self._model.config.get_text_config().pad_token_id = self._pad_token
-        extra = [name for name in names if name not in self._labels]
-        choices = ["sequence classifier: reads the user's text alone"]
-        if extra:
-            choices.append(f"it knows labels that the task does not have, wrong answers all: {_listed(extra)}")
-        if self._task.type == "multilabel":
-            self._cut_offs = dict.fromkeys(names, 0.5)
+        several = self._task.type == "multilabel"
+        classifier = SequenceClassifier(
+            self._model, self._labels, several=several, pad_token=self._pad_token, where=self._where
+        )
+        self._classifier = classifier
+        classifier.probs([[self._pad_token] * 2])
+        choices = classifier.choices()
+        if several:
             if self._dev:
-                self._cut_offs |= self._best_cut_offs()
+                classifier.choose_cut_offs(self._dev_probs())
             where = f"of largest F1 on {len(self._dev)} dev rows" if self._dev else "0.5"
             choices.append(f"a label is given from a cut-off on: {where}")
         return choices
 
-    def _best_cut_offs(self) -> dict[str, float]:
-        """Per label the cut-off of largest F1 on dev; labels without a dev positive are left out."""
-        from sklearn.metrics import precision_recall_curve
-
-        truth = {(request.index, request.repeat): set(labels) for request, labels in self._dev}
-        given = [
+    def _dev_probs(self) -> list[tuple[Collection[str], Mapping[str, float]]]:
+        truth = {(request.index, request.repeat): labels for request, labels in self._dev}
+        return [
             (truth[outcome.index, outcome.repeat], outcome.probs)
             for batch in self.batches([request for request, _ in self._dev])
             for outcome in self.answer(batch)
             if isinstance(outcome, Prediction) and outcome.probs is not None
         ]
-        chosen = {}
-        for name in self._names:
-            positive = np.array([name in labels for labels, _ in given])
-            if positive.any():
-                precision, recall, cuts = precision_recall_curve(positive, [probs[name] for _, probs in given])
-                f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-                chosen[name] = float(cuts[int(np.argmax(f1[:-1]))])
-        return chosen
 
     # ------------------------------------------------------------ asking
 
     def batches(self, requests: Sequence[Request]) -> Iterator[tuple[Request, ...]]:
         """Longest prompts first, so that what does not fit shows at once; rows of like length share a batch."""
         new = 0 if self._scores_labels else self.max_tokens
-        lengths = [min(len(row.tokens), self._context) + new for row in self._rows(requests)]
+        rows = self._rows(requests)
+        lengths = [min(len(row.tokens), self._context) + new for row in rows]
+        if not self.files[0].is_classifier and len(rows) > 1:
+            self._causal.share(os.path.commonprefix([row.tokens for row in rows if not row.fault]))
         order = sorted(range(len(requests)), key=lambda i: (-lengths[i], requests[i].index, requests[i].repeat))
         while order:  # the bounds may shrink while batches are answered
             size = max(1, min(self._max_rows, int(self._budget_tokens // max(lengths[order[0]], 1))))
@@ -432,26 +401,20 @@ class LocalCandidate:
     # ------------------------------------------------------------ three kinds of answer
 
     def _classify(self, rows: list[Row]) -> list[Outcome]:
-        tokens, mask = self._padded([row.tokens for row in rows], left=False)
-        logits = self._model(input_ids=tokens, attention_mask=mask).logits.float()
-        several = self._task.type == "multilabel"
+        method: ProbsMethod = "sigmoid" if self._task.type == "multilabel" else "softmax"
         outcomes: list[Outcome] = []
-        for row, scores in zip(rows, (logits.sigmoid() if several else logits.softmax(-1)).tolist(), strict=True):
-            probs = dict(zip(self._names, scores, strict=True))
-            if not all(map(math.isfinite, scores)):
-                outcomes.append(_failed(row, "bad_response", NOT_FINITE))
-            elif several:
-                labels = tuple(name for name in self._names if probs[name] >= self._cut_offs[name])
-                outcomes.append(_predicted(row, labels=labels, probs=probs, probs_method="sigmoid"))
+        for row, probs in zip(rows, self._classifier.probs([row.tokens for row in rows]), strict=True):
+            if all(map(math.isfinite, probs.values())):
+                labels = self._classifier.labels(probs)
+                outcomes.append(_predicted(row, labels=labels, probs=probs, probs_method=method))
             else:
-                best = max(probs, key=probs.__getitem__)
-                outcomes.append(_predicted(row, labels=(best,), probs=probs, probs_method="softmax"))
+                outcomes.append(_failed(row, "bad_response", NOT_FINITE))
         return outcomes
 
     def _score_labels(self, rows: list[Row]) -> list[Outcome]:
         asked = self._prompts.label_branches(rows, end=next(iter(self._end_tokens), None))
         outcomes: list[Outcome] = []
-        for row, scores in zip(rows, log_likelihoods(self, asked, self._budget_tokens), strict=True):
+        for row, scores in zip(rows, log_likelihoods(self._causal, asked, self._budget_tokens), strict=True):
             if not np.isfinite(scores).all():
                 outcomes.append(_failed(row, "bad_response", NOT_FINITE))
                 continue
@@ -464,15 +427,15 @@ class LocalCandidate:
     def _generate(self, rows: list[Row], room: int) -> list[Outcome]:
         import torch
 
-        tokens, mask = self._padded([row.tokens for row in rows])
         if self._config.temperature > 0:
             torch.manual_seed(self._batch_seed(rows))
         outcomes: list[Outcome] = []
-        for row, new in zip(rows, self._decoding.generate(self._model, tokens, mask, room), strict=True):
-            text, finish_reason, count = self._decoding.read(new)
+        generated = self._decoding.generate(self._causal, [row.tokens for row in rows], room)
+        for row, made in zip(rows, generated, strict=True):
+            text, finish_reason, count = self._decoding.read(made.tokens)
             usage = Usage(len(row.tokens), count)
             reading = answers.read(text, finish_reason, self._task.type or "generation", self._labels)
-            given = {"text": text, "finish_reason": finish_reason, "usage": usage}
+            given = {"text": text, "finish_reason": finish_reason, "usage": usage, "near_tie": made.near_tie}
             if reading.failure:
                 outcomes.append(_failed(row, reading.failure, reading.message, **given))
             else:
@@ -493,56 +456,12 @@ class LocalCandidate:
             if len(prompt) + max(len(branch.tokens) for branch in branches) <= self._context
         ]
         given: list[dict[str, float] | None] = [None] * len(rows)
-        scored = log_likelihoods(self, [asked[place] for place in fits], self._budget_tokens)
+        scored = log_likelihoods(self._causal, [asked[place] for place in fits], self._budget_tokens)
         for place, scores in zip(fits, scored, strict=True):
             if np.isfinite(scores).all():
                 p_yes = 1 / (1 + np.exp(np.clip(scores[1::2] - scores[0::2], -700, 700)))
                 given[place] = dict(zip(self._labels, p_yes.tolist(), strict=True))
         return given
-
-    # ------------------------------------------------------------ the model's numbers (log_likelihood.CausalModel)
-
-    def run_prompts(self, prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, Any]:
-        tokens, mask = self._padded(prompts)
-        output = self._forward(tokens, mask, use_cache=True, logits_to_keep=1)
-        return output.logits[:, -1:], (mask, output.past_key_values)
-
-    def run_branches(self, state: Any, rows: list[int], tokens: list[tuple[int, ...]]) -> torch.Tensor:
-        import torch
-
-        mask, prompts = state
-        chosen = torch.tensor(rows, device=mask.device)
-        cache = copy(prompts)
-        cache.layers = [copy(layer) for layer in prompts.layers]  # their tensors are replaced, never written to
-        cache.batch_select_indices(chosen)
-        padded, own = self._padded(tokens, left=False)
-        whole = torch.cat([mask[chosen], own], dim=1)
-        logits: torch.Tensor = self._forward(padded, whole, past_key_values=cache, use_cache=True).logits
-        return logits
-
-    def run_whole(self, texts: list[list[int]]) -> torch.Tensor:
-        logits: torch.Tensor = self._forward(*self._padded(texts, left=False), use_cache=False).logits
-        return logits
-
-    def _forward(self, tokens: torch.Tensor, mask: torch.Tensor, **options: object) -> Any:
-        """The model's output; positions count real tokens, so that padding moves nothing."""
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
-        options = {"position_ids": positions, **options}
-        accepted = {name: value for name, value in options.items() if name in self._accepted}
-        return self._model(input_ids=tokens, attention_mask=mask, **accepted)
-
-    def _padded(self, rows: Sequence[Sequence[int]], *, left: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tokens and attention mask, both (row, longest), padded on one side."""
-        import torch
-
-        width = max(len(row) for row in rows)
-        tokens = np.full((len(rows), width), self._pad_token)
-        mask = np.zeros((len(rows), width), dtype=np.int64)
-        for i, row in enumerate(rows):
-            place = slice(width - len(row), width) if left else slice(0, len(row))
-            tokens[i, place], mask[i, place] = row, 1
-        device = self._model.device
-        return torch.from_numpy(tokens).to(device), torch.from_numpy(mask).to(device)
 
 
 # ---------------------------------------------------------------- helpers
@@ -572,8 +491,3 @@ def _free_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:10])
-    return f"{shown}, ... ({len(names)} in all)" if len(names) > 10 else shown or "none"

@@ -6,14 +6,31 @@ end token, at a stop string, at the token limit, and, where there is no chat tem
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from evalft.candidates.causal_model import CausalModel
 from evalft.candidates.model_prompts import ModelPrompts
 from evalft.config import CandidateConfig
 
 if TYPE_CHECKING:
     import torch
+
+
+NEAR_TIE = 1e-4
+"""Two largest logits closer than this may change places with the rounding of another batch or machine."""
+DROPPED_TOGETHER = 8
+"""Rows that are done leave the batch once they are one in so many: leaving copies the cache of those that stay."""
+
+
+@dataclass(slots=True)
+class Generated:
+    """The new tokens of one row; an end token, where there is one, is among them."""
+
+    tokens: list[int] = field(default_factory=list)
+    near_tie: bool = False
+    """A token was chosen where the two largest logits differed by less than NEAR_TIE (known of greedy decoding only)."""
 
 
 class Decoding:
@@ -22,6 +39,13 @@ class Decoding:
     def __init__(self, config: CandidateConfig, prompts: ModelPrompts, end_tokens: list[int], pad_token: int) -> None:
         self._prompts, self._end_tokens, self._pad_token = prompts, end_tokens, pad_token
         self._stop = config.stop or []
+        # the end of the text suffices: a token is a byte at least, save for special ones
+        self._window = max(len(stop.encode()) for stop in [*self._stop, "\n"]) + 8
+        lasts = {stop[-1] for stop in self._stop if stop} | (set() if prompts.chat else {"\n"})
+        # a decoder may drop white space around a token by itself, and shows part of a character as this sign
+        self._last_characters = {"" if last == " " else last for last in lasts} | ({"\ufffd"} if lasts else set())
+        self._may_end: dict[int, bool] = {}
+        """Of tokens seen: whether a stop string may end with it."""
         self._settings: dict[str, Any] = {
             "do_sample": config.temperature > 0,
             "num_beams": config.num_beams,
@@ -31,28 +55,66 @@ class Decoding:
         if config.temperature > 0:
             self._settings |= {"temperature": config.temperature, "top_p": config.top_p or 1.0, "top_k": 0}
 
-    def generate(self, model: Any, tokens: torch.Tensor, mask: torch.Tensor, max_new_tokens: int) -> list[list[int]]:
-        """The new tokens of each left-padded row, padded on the right where others went on for longer."""
+    def generate(self, model: CausalModel, prompts: Sequence[list[int]], max_new_tokens: int) -> list[Generated]:
+        """What follows each prompt. Greedy decoding is done here, where rows that are done can leave the batch."""
+        if model.branches and not self._settings["do_sample"] and self._settings["num_beams"] == 1:
+            return self._greedy(model, prompts, max_new_tokens)
         from transformers import GenerationConfig
 
+        tokens, mask = model.padded(prompts)
         # generate() fills what it is not given from the model's own
-        model.generation_config = GenerationConfig()
-        output = model.generate(
+        model.model.generation_config = GenerationConfig()
+        output = model.model.generate(
             input_ids=tokens,
             attention_mask=mask,
             generation_config=GenerationConfig(**self._settings, max_new_tokens=max_new_tokens),
             stopping_criteria=[self._stops_after(tokens.shape[1])],
         )
-        new: list[list[int]] = output[:, tokens.shape[1] :].tolist()
-        return new
+        return [Generated(self._unpadded(new)) for new in output[:, tokens.shape[1] :].tolist()]
+
+    def _greedy(self, model: CausalModel, prompts: Sequence[list[int]], max_new_tokens: int) -> list[Generated]:
+        import torch
+
+        made = [Generated() for _ in prompts]
+        rows = list(range(len(prompts)))  # those in the batch, done or not
+        open_rows = set(rows)
+        logits, read = model.read_prompts(prompts)
+        following, on = logits[:, -1], model.go_on(read, max_new_tokens)
+        for left in reversed(range(max_new_tokens)):
+            best = following.float().topk(2)
+            chosen = best.indices[:, 0]
+            near = (best.values[:, 0] - best.values[:, 1] < NEAR_TIE).tolist()
+            for row, token, is_near in zip(rows, chosen.tolist(), near, strict=True):
+                if row in open_rows:
+                    made[row].tokens.append(token)
+                    made[row].near_tie |= is_near
+            open_rows -= set(self._done({row: made[row].tokens for row in open_rows}))
+            if not open_rows or not left:
+                break
+            if len(rows) - len(open_rows) >= len(rows) / DROPPED_TOGETHER:
+                stay = [place for place, row in enumerate(rows) if row in open_rows]
+                rows = [rows[place] for place in stay]
+                chosen = chosen[torch.tensor(stay, device=chosen.device)]
+                on.keep(stay)
+            following = on.read(chosen)
+        return made
+
+    def _done(self, written: dict[int, list[int]]) -> list[int]:
+        """The rows whose newest token ends them."""
+        done = [row for row, tokens in written.items() if tokens[-1] in self._end_tokens]
+        if self._last_characters:
+            newest = {tokens[-1] for tokens in written.values()} - self._may_end.keys()
+            for token, text in zip(newest, self._prompts.decode([[token] for token in newest]), strict=True):
+                self._may_end[token] = any(character in text for character in self._last_characters)
+            suspects = [row for row, tokens in written.items() if self._may_end[tokens[-1]]]
+            tails = self._prompts.decode([written[row][-self._window :] for row in suspects])
+            done += [row for row, tail in zip(suspects, tails, strict=True) if self._end(tail) is not None]
+        return done
 
     def read(self, new: list[int]) -> tuple[str, str, int]:
         """Text, finish_reason ("stop" or "length") and the number of tokens generated."""
         ended = next((place for place, token in enumerate(new) if token in self._end_tokens), None)
-        if ended is None:
-            kept = new[: max((place + 1 for place, token in enumerate(new) if token != self._pad_token), default=0)]
-        else:
-            kept = new[:ended]
+        kept = new[:ended]
         text = self._prompts.decode([kept])[0]
         end = self._end(text)
         text = text[:end]
@@ -69,11 +131,14 @@ class Decoding:
         return min((place for place in places if place >= 0), default=None)
 
     def _stops_after(self, prompt_length: int) -> Callable[..., torch.Tensor]:
-        # the end of the text suffices: a token is a byte at least, save for special ones
-        window = max(len(stop.encode()) for stop in [*self._stop, "\n"]) + 8
-
         def stops_here(tokens: torch.Tensor, _scores: object, **_: object) -> torch.Tensor:
-            tails = self._prompts.decode(tokens[:, prompt_length:][:, -window:].tolist())
+            tails = self._prompts.decode(tokens[:, prompt_length:][:, -self._window :].tolist())
             return tokens.new_tensor([self._end(tail) is not None for tail in tails]).bool()
 
         return stops_here
+
+    def _unpadded(self, new: list[int]) -> list[int]:
+        """Without what stands behind the end of a row where others went on for longer."""
+        last = max((place for place, token in enumerate(new) if token != self._pad_token), default=-1)
+        ended = next((place for place, token in enumerate(new) if token in self._end_tokens), last)
+        return new[: ended + 1]

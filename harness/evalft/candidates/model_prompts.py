@@ -16,6 +16,11 @@ from evalft.candidates.log_likelihood import Branch
 from evalft.prompts import Request
 from evalft.records import Message
 
+TAIL_CHARACTERS = 24
+"""So much of a prompt's end, and back to the white space before it, is encoded together with every label."""
+SAME_TOKENS = 3
+"""So many tokens before what a label changes must be those of the whole prompt."""
+KNOWN_TAILS = 256
 PROBE = '\n\nDoes the label "{label}" apply? Answer yes or no.'
 
 
@@ -47,6 +52,7 @@ class ModelPrompts:
                 self.render(({"role": "system", "content": "a"}, {"role": "user", "content": "b"}))
             except TemplateError:
                 self.folds_system = True
+        self._known_tails: dict[tuple[str, str, int | None, bool], tuple[list[int], int, list[Branch]]] = {}
         self.longest_label = max((len(tokens) for tokens in self.encode(self._labels, special=False)), default=0)
 
     @property
@@ -93,6 +99,8 @@ class ModelPrompts:
         return [some or [self._begin] for some in tokens] if special else tokens
 
     def decode(self, tokens: list[list[int]]) -> list[str]:
+        if not tokens:  # batch_decode would take this for one text
+            return []
         texts: list[str] = self._tokenizer.batch_decode(
             tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
@@ -103,21 +111,38 @@ class ModelPrompts:
 
         After a chat template's generation prompt a label is encoded by itself. In plain text it is encoded together with
         the prompt, and what the prompt does not cover is the label's, the white space between them included (as in
-        lm-eval). The end token is added to a label that is the beginning of another: without it the longer never wins.
+        lm-eval). Of the prompt only its last words are encoded with every label, since a tokenizer's choice beyond a
+        token that both have does not depend on what stands before it (for byte pairs: Berglund & van der Merwe 2023,
+        for unigrams: the best path through a point). The end token is added to a label that is the beginning of
+        another: without it the longer never wins.
         """
         if self.chat:
             plan = _with_ends(self.encode(self._labels, special=False), end)
             return [(row.tokens, plan) for row in rows]
         contexts = [row.text.rstrip() for row in rows]
-        gaps = [row.text[len(text) :] or " " for row, text in zip(rows, contexts, strict=True)]
-        texts = [text + gap + label for text, gap in zip(contexts, gaps, strict=True) for label in self._labels]
-        whole = iter(self.encode(texts, special=True))
         branches = []
-        for prompt in self.encode(contexts, special=True):
-            mine = [next(whole) for _ in self._labels]
-            cut = _shared_length(prompt, mine)
-            branches.append((prompt[:cut] or [self._begin], _with_ends([label[cut:] for label in mine], end)))
+        for row, context, prompt in zip(rows, contexts, self.encode(contexts, special=True), strict=True):
+            gap = row.text[len(context) :] or " "
+            tail = context[_tail_start(context) :]
+            known, lost, labels = self._after(tail, gap, end, special=tail == context)
+            # both read the same words before what the labels change: so they would in one text
+            if tail != context and _shared_end(prompt, known) < lost + SAME_TOKENS:
+                known, lost, labels = self._after(context, gap, end, special=True)
+            branches.append((prompt[: len(prompt) - lost] or [self._begin], labels))
         return branches
+
+    def _after(self, tail: str, gap: str, end: int | None, *, special: bool) -> tuple[list[int], int, list[Branch]]:
+        """The tokens of a prompt's end, how many of them merge with a label, and the labels' branches behind the rest."""
+        key = (tail, gap, end, special)
+        if key not in self._known_tails:
+            if len(self._known_tails) >= KNOWN_TAILS:
+                self._known_tails.clear()
+            (known,) = self.encode([tail], special=special)
+            whole = self.encode([tail + gap + label for label in self._labels], special=special)
+            cut = _shared_length(known, whole)
+            branches = _with_ends([label[cut:] for label in whole], end)
+            self._known_tails[key] = known, len(known) - cut, branches
+        return self._known_tails[key]
 
     def probe_branches(self, row: Row) -> tuple[list[int], list[Branch]]:
         """What the questions after one prompt, one per label, share, and per label the rest with yes, then with no."""
@@ -157,6 +182,20 @@ def _shared_length(prompt: list[int], whole: list[list[int]]) -> int:
     while any(tokens[:length] != prompt[:length] for tokens in whole):
         length -= 1
     return length
+
+
+def _tail_start(text: str) -> int:
+    """Where the last words of a text begin, with the white space before them; 0 where that would be all of it."""
+    start = len(text) - TAIL_CHARACTERS
+    while start > 0 and not (text[start].isspace() and not text[start - 1].isspace()):
+        start -= 1
+    return max(start, 0)
+
+
+def _shared_end(one: list[int], other: list[int]) -> int:
+    """How many last tokens are the same."""
+    pairs = zip(reversed(one), reversed(other), strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
 def _plain_text(messages: Sequence[Message]) -> str:

@@ -78,7 +78,7 @@ class _Collected:
         part = RunFolder(folder.path / "parts" / "judge")
         on_disk = [{(one.index, one.repeat): one for one in part.read_predictions(name)} for name in self.names]
         self.replies = [self._by_question(of_judge) for of_judge in on_disk]
-        self.cost_usd = [sum(reply.cost_usd for reply in of_judge.values()) for of_judge in on_disk]
+        self.cost_usd = [sum(reply.cost_usd or 0.0 for reply in of_judge.values()) for of_judge in on_disk]
         self.unjudged: list[Counter[str]] = [Counter() for _ in self.names]
         self.unjudged_rows: list[dict[str, None]] = [{} for _ in self.names]
         self.rescued = [0 for _ in self.names]
