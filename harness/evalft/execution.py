@@ -329,12 +329,13 @@ def _said(attempt: Attempt) -> str:
 
 def _wait_s(attempt: Attempt, tries: int, same: int) -> float:
     """Exponential backoff with jitter (Brooker 2015), in seconds, and at least as long as the server said."""
-    wait_s = random.uniform(0.5, 1.0) * float(min(LONGEST_WAIT_S, 0.5 * 2 ** (tries - 1)))
+    first_s = 1.0 if attempt.throttled else 0.5
+    wait_s = random.uniform(0.5, 1.0) * float(min(LONGEST_WAIT_S, first_s * 2 ** (tries - 1)))
     if attempt.retry_after_s is not None:
         return max(wait_s, attempt.retry_after_s + random.uniform(0, 0.25))
     if same == SAME_ERRORS - 1 and _said(attempt).startswith(TEMPORARY):
         return random.uniform(*OUTAGE_S)
-    return 2 * wait_s if attempt.throttled else wait_s
+    return wait_s
 
 
 def _added(one: Usage | None, other: Usage | None) -> Usage | None:
