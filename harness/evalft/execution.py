@@ -105,6 +105,10 @@ class Asking:
         if isinstance(candidate, ApiCandidate) and self._owed:
             async with self._stopping_at_once():
                 await self._preflight(candidate)
+            if self._ledger.overrun > 1:
+                self.choices.append(
+                    f"a request was billed {self._ledger.overrun:.3g} times its worst case: so much is reserved"
+                )
             if self._cache:
                 self._cache.put_settled(wanted, candidate.settled())
 

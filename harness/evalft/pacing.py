@@ -46,7 +46,10 @@ DOUBLING_S, DOUBLING_REQUESTS = 1.0, 4
 """The same for doubling a rate that was not measured yet."""
 TOO_EARLY = 3
 """Refusals in a row before that: the rate is another one now."""
+DEAF_S = 60.0
+"""How long refusals that do not come of the rate change nothing about it."""
 LEAN = 6.0
+"""Of refused requests towards large ones, in standard deviations (with a memory of about 20): short of tokens."""
 SLOWEST_PER_S = 0.05
 """Requests a second below which a rate is not guessed, only measured."""
 SHORT_WAIT_S = 2.0
@@ -75,6 +78,9 @@ class Limit:
         self._next_at = 0.0
         self._early = 0
         """Refusals in a row that came before a measured rate was back."""
+        self._cut_from = (math.inf, 0.0)
+        """The rate before the first of them, and what had gone by then."""
+        self.deaf_until = -math.inf
         self._refused = 0.0
         """Since the refusal to measure from."""
         self._stated: float | None = None
@@ -113,10 +119,13 @@ class Limit:
         self._free_until = gone + said.remaining - FREE_SHARE * said.limit
 
     def refuse(self, units: float, sent_at: float, gone: float, now: float) -> None:
+        if now < self.deaf_until:
+            return
         if self._empty is None:
             self._measure_from(sent_at, gone)
             if self._stated is not None:
                 self._know(self._stated, now, 1.0, units)
+                self._cut_from = (self._stated, gone)
             return
         since, gone_then = self._empty
         if gone <= gone_then or sent_at <= since:
@@ -128,6 +137,7 @@ class Limit:
         if not self._patience:
             if enough:
                 self._know(measured, now, 0.25, units)
+                self._cut_from = (measured, gone)
                 self._measure_from(sent_at, gone)
             else:
                 guess = measured + units / time_s
@@ -135,13 +145,24 @@ class Limit:
                 self._next_at -= 0.75 * units / guess  # look again soon, lest a bucket of one request runs over
         elif sent_at > self._since:
             asked, early = self.rate(now), now - self._since < self._patience_s
-            self._early = self._early + 1 if early else 0
             rate = math.sqrt(measured * asked) if enough else asked
             if early:
+                self._early += 1
                 rate = min(rate, asked * (0.97 if self._early < TOO_EARLY else 0.9))
             else:
+                self._early, self._cut_from = 0, (asked, gone)
                 self._measure_from(sent_at, gone)
             self._know(rate, now, min(1.0, self._patience * (1 if early else 2)), units)
+            self._doubt(gone, now)
+
+    def _doubt(self, gone: float, now: float) -> None:
+        """Refusals that stay rare while the rate is cut in half do not come of the rate."""
+        rate_then, gone_then = self._cut_from
+        if self._early > TOO_EARLY and self.rate(now) < rate_then / 2:
+            if self._refused < 0.25 * (gone - gone_then):
+                self._believed, self._empty, self._patience, self._early = None, None, 0.0, 0
+                self.deaf_until = now + DEAF_S
+            self._cut_from = (self.rate(now), gone)
 
     def _measure_from(self, sent_at: float, gone: float) -> None:
         self._empty, self._refused = (sent_at, gone), 0.0
@@ -252,7 +273,7 @@ class Pace:
             resource = attempt.throttled_by or self._sizes.short_of(ticket.size_bytes)
             limit = self._limits[resource]
             wait_s = attempt.retry_after_s or 0.0
-            if wait_s > SHORT_WAIT_S or limit.rate(now) == math.inf:
+            if wait_s > SHORT_WAIT_S or (limit.rate(now) == math.inf and now >= limit.deaf_until):
                 self._hold_until = max(self._hold_until, now + wait_s)
             again_at = max(now, self._hold_until)
             limit.refuse(ticket.took[resource], ticket.sent_at, ticket.gone[resource], again_at)
