@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import IO
@@ -21,7 +22,7 @@ from evalft.candidates.api import ApiCandidate
 from evalft.candidates.local import LocalCandidate
 from evalft.config import LimitsConfig
 from evalft.errors import BudgetReached, CannotStart, UserError
-from evalft.pacing import LONGEST_WAIT_S, Pace
+from evalft.pacing import Pace
 from evalft.prompts import Request
 from evalft.records import Failure, Outcome, Prediction, Usage
 from evalft.spending import Ledger
@@ -29,11 +30,18 @@ from evalft.store import RunFolder, prediction_line
 
 GIVE_UP_S = 600.0
 """No example is tried for longer than this."""
+LONGEST_WAIT_S = 60.0
 PREFLIGHT_ROWS = 3
 """How many different rows may be refused before the candidate is said not to start."""
 
 PREFLIGHT_TRIES = 2
 """Of one row before the candidate is known to answer at all; a full rate limit is waited for."""
+
+SAME_ERRORS = 3
+"""So many times the same 5xx with the same message: the request itself is what the server cannot serve."""
+TEMPORARY = ("HTTP 502", "HTTP 503", "HTTP 504", "HTTP 529")
+OUTAGE_S = (10.0, 20.0)
+"""Before the last of them, where the status says that it is not about the request but about the moment."""
 
 Notify = Callable[[Outcome], None]
 Ask = Callable[[], Awaitable[Attempt]]
@@ -62,8 +70,10 @@ class Asking:
         self._cache: Cache | None = None
         self._writer: IO[str] | None = None
         self._asked = False
+        self._pace = Pace(limits.concurrency)
         known = {(o.index, o.repeat): o for o in folder.read_predictions(candidate.name)}
         self._done = {key: outcome for key, outcome in known.items() if outcome.tries or outcome.cached}
+        self._billed_before = {key: (o.cost_usd, o.usage) for key, o in known.items() if key not in self._done}
         self._owed = [request for request in requests if (request.index, request.repeat) not in self._done]
         for outcome in self._done.values():
             notify(outcome)
@@ -93,7 +103,12 @@ class Asking:
         if isinstance(candidate, LocalCandidate) and self._owed:
             await asyncio.to_thread(candidate.check_room, self._owed)
         if isinstance(candidate, ApiCandidate) and self._owed:
-            await self._preflight(candidate)
+            async with self._stopping_at_once():
+                await self._preflight(candidate)
+            if self._ledger.overrun > 1:
+                self.choices.append(
+                    f"a request was billed {self._ledger.overrun:.3g} times its worst case: so much is reserved"
+                )
             if self._cache:
                 self._cache.put_settled(wanted, candidate.settled())
 
@@ -151,7 +166,8 @@ class Asking:
         then a failure with 0 tries, owed again by the next run), or when `stop` is set. Raises BudgetReached."""
         try:
             if self._owed and not self._stop.is_set():
-                await (self._ask_remote() if self.candidate.remote else self._ask_local())
+                async with self._stopping_at_once():
+                    await (self._ask_remote() if self.candidate.remote else self._ask_local())
         finally:
             await self.close()
         if self._asked and not self._owed:
@@ -175,8 +191,21 @@ class Asking:
                 self._remember(request, attempt.outcome)
         self._owed = []
 
+    @contextlib.asynccontextmanager
+    async def _stopping_at_once(self) -> AsyncIterator[None]:
+        """Who waits for a place or for the next try when the user interrupts does not wait any longer."""
+
+        async def open_gate() -> None:
+            await self._stop.wait()
+            self._pace.open_gate()
+
+        task = asyncio.create_task(open_gate())
+        try:
+            yield
+        finally:
+            task.cancel()
+
     async def _ask_remote(self) -> None:
-        pace = Pace(self._limits.concurrency)
         queue: Iterator[tuple[Request, ...]] = iter(self.candidate.batches(self._owed))
         out_of_budget: BudgetReached | None = None
 
@@ -186,14 +215,18 @@ class Asking:
                 if self._stop.is_set() or out_of_budget:
                     return
                 try:
-                    outcome, _ = await self._until_answered(request, partial(self._one_try, request), pace)
+                    outcome, _ = await self._until_answered(request, partial(self._one_try, request))
+                except _NotAsked:
+                    return
                 except BudgetReached as reached:
                     out_of_budget = reached
+                    self._pace.open_gate()
                     return
                 self._remember(request, outcome)
 
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(self._limits.concurrency, len(self._owed))):
+            # twice as many as places in flight: while one waits for its next try, another asks
+            for _ in range(min(2 * self._limits.concurrency, len(self._owed))):
                 group.create_task(worker())
         self._owed = [request for request in self._owed if (request.index, request.repeat) not in self._done]
         if out_of_budget:
@@ -204,48 +237,68 @@ class Asking:
         return attempt
 
     async def _until_answered(
-        self, request: Request, ask: Ask, pace: Pace | None = None, keep_unanswered: bool = True
+        self, request: Request, ask: Ask, keep_unanswered: bool = True
     ) -> tuple[Outcome, Attempt]:
-        """Try until there is an answer, a failure that will not mend, or no tries left. The cost of every try counts."""
+        """Try until there is an answer, a failure that will not mend, or no tries left. The cost of every try counts.
+        Raises _NotAsked where asking ended before the first try."""
         clock = asyncio.get_running_loop().time
-        pace = pace or Pace(1)
-        give_up_at = clock() + GIVE_UP_S
-        tries, cost_usd, usage = 0, 0.0, None
+        pace, max_tries = self._pace, self._limits.max_tries
+        tries, same, last, give_up_at = 0, 0, None, math.inf
+        cost_usd, usage = self._billed_before.get((request.index, request.repeat), (0.0, None))
+        size_bytes = sum(len(message["content"].encode()) for message in request.messages)
         while True:
-            async with pace.slot():
-                if self.stopped_because:
-                    outcome: Outcome = _not_asked(request, self.stopped_because)
-                    self._on_disk(outcome)
-                    return outcome, Attempt(outcome)
+            async with pace.slot(size_bytes, again=tries > 0) as ticket:
+                if pace.gate_open:
+                    return self._left(request, last, cost_usd, usage)
+                give_up_at = min(give_up_at, clock() + GIVE_UP_S)
                 number = await self._ledger.reserve(self.candidate.worst_case_usd(request))
                 attempt = await ask()
             tries += 1
             billed = attempt.outcome.cost_usd or 0.0
             cost_usd, usage = cost_usd + billed, _added(usage, attempt.outcome.usage)
-            pace.learn(attempt)
-            self._notice_the_end(attempt, pace, clock())
-            wait_s = _wait_s(attempt, tries)
-            most = self._limits.max_tries if keep_unanswered else min(PREFLIGHT_TRIES, self._limits.max_tries)
-            over = self.stopped_because or self._stop.is_set() or (tries >= most and not attempt.throttled)
-            over = over or tries >= self._limits.max_tries
+            pace.learn(ticket, attempt)
+            self._notice_the_end(attempt, clock())
+            same = same + 1 if attempt.broken and last and _said(last) == _said(attempt) else int(attempt.broken)
+            last = attempt
+            wait_s = _wait_s(attempt, tries, same)
+            most = max_tries if keep_unanswered or attempt.throttled else min(PREFLIGHT_TRIES, max_tries)
+            over = pace.gate_open or tries >= most or same >= SAME_ERRORS
             if not attempt.retry or over or clock() + wait_s > give_up_at:
-                # refused for all requests, or interrupted before its last try: owed again by the next run
-                cut_short = attempt.stops or (attempt.retry and bool(self._stop.is_set() or self.stopped_because))
+                # refused for all requests, interrupted before its last try, or in an outage: owed again by the next run
+                outage = same >= SAME_ERRORS and pace.server_is_down
+                cut_short = attempt.stops or outage or (attempt.retry and pace.gate_open)
                 outcome = replace(attempt.outcome, tries=0 if cut_short else tries, cost_usd=cost_usd, usage=usage)
+                if same >= SAME_ERRORS and isinstance(outcome, Failure):
+                    outcome = replace(outcome, message=f"{outcome.message} (the same {same} times)")
                 if keep_unanswered or not _unanswered(outcome):
                     self._on_disk(outcome)
                 await self._ledger.settle(number, billed)
                 return outcome, attempt
             await self._ledger.settle(number, billed)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), wait_s)
+            await pace.sleep(wait_s)
 
-    def _notice_the_end(self, attempt: Attempt, pace: Pace, now: float) -> None:
-        message = getattr(attempt.outcome, "message", "")
-        if attempt.stops and not self.stopped_because:
-            self.stopped_because = message
-        elif pace.server_is_gone(now) and not self.stopped_because:
-            self.stopped_because = f"the server is gone: {message}"
+    def _left(
+        self, request: Request, last: Attempt | None, cost_usd: float, usage: Usage | None
+    ) -> tuple[Outcome, Attempt]:
+        """What stands for a request that is not asked (again) because asking ended: 0 tries, owed by the next run."""
+        if last is None and not self.stopped_because:
+            raise _NotAsked
+        outcome = last.outcome if last else _not_asked(request, self.stopped_because or "")
+        outcome = replace(outcome, tries=0, cost_usd=cost_usd, usage=usage)
+        self._on_disk(outcome)
+        return outcome, last or Attempt(outcome)
+
+    def _notice_the_end(self, attempt: Attempt, now: float) -> None:
+        if self.stopped_because:
+            return
+        if attempt.stops:
+            self.stopped_because = _said(attempt)
+        elif attempt.throttled and (attempt.retry_after_s or 0.0) > GIVE_UP_S:
+            self.stopped_because = f"{_said(attempt)}; it asks to be left alone for {attempt.retry_after_s:,.0f} s"
+        elif self._pace.server_is_gone(now):
+            self.stopped_because = f"the server is gone: {_said(attempt)}"
+        if self.stopped_because:
+            self._pace.open_gate()
 
     # ------------------------------------------------------------ keeping
 
@@ -270,11 +323,23 @@ class Asking:
         self._notify(outcome)
 
 
-def _wait_s(attempt: Attempt, tries: int) -> float:
-    """What the server said, else exponential backoff with full jitter (Brooker 2015), in seconds."""
+class _NotAsked(Exception):
+    """Asking ended before this request was asked."""
+
+
+def _said(attempt: Attempt) -> str:
+    return str(getattr(attempt.outcome, "message", ""))
+
+
+def _wait_s(attempt: Attempt, tries: int, same: int) -> float:
+    """Exponential backoff with jitter (Brooker 2015), in seconds, and at least as long as the server said."""
+    first_s = 1.0 if attempt.throttled else 0.5
+    wait_s = random.uniform(0.5, 1.0) * float(min(LONGEST_WAIT_S, first_s * 2 ** (tries - 1)))
     if attempt.retry_after_s is not None:
-        return attempt.retry_after_s + random.uniform(0, 0.25)
-    return random.uniform(0.5, 1.0) * float(min(LONGEST_WAIT_S, 0.5 * 2 ** (tries - 1)))
+        return max(wait_s, attempt.retry_after_s + random.uniform(0, 0.25))
+    if same == SAME_ERRORS - 1 and _said(attempt).startswith(TEMPORARY):
+        return random.uniform(*OUTAGE_S)
+    return wait_s
 
 
 def _added(one: Usage | None, other: Usage | None) -> Usage | None:

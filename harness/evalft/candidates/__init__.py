@@ -7,15 +7,29 @@ answers that were made elsewhere, `fake.py` answers by rule for tests and measur
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from evalft.config import CandidateConfig, Config
 from evalft.prices import HourPrice, TokenPrice
 from evalft.prompts import Request
 from evalft.records import Outcome
+
+Resource = Literal["requests", "tokens"]
+"""What providers limit the rate of."""
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """What the headers of an answer say of one resource."""
+
+    limit: float
+    """How much there is when none is used."""
+    remaining: float
+    per_s: float
+    """At which it is refilled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +43,11 @@ class Attempt:
     """The server said how long to wait."""
     throttled: bool = False
     """The server refused for its rate limit: send more slowly."""
+    throttled_by: Resource | None = None
+    """Which limit, where the server said so."""
+    rate_limits: Mapping[Resource, RateLimit] = field(default_factory=dict)
+    broken: bool = False
+    """The server failed (5xx): where it says the same again and again, it is about this request."""
     stops: bool = False
     """No later request of this candidate can succeed (401, 403, exhausted quota)."""
 

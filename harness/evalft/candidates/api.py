@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import re
 import time
@@ -18,7 +19,7 @@ from typing import Any
 from urllib.parse import quote
 
 from evalft import answers
-from evalft.candidates import Attempt, completion, structured
+from evalft.candidates import Attempt, Resource, completion, rate_limits, structured
 from evalft.candidates.top_logprobs import label_probabilities
 from evalft.config import CandidateConfig, ProviderConfig, TaskConfig
 from evalft.errors import CannotStart
@@ -27,6 +28,7 @@ from evalft.prompts import Request
 from evalft.records import Failure, FailureKind, Prediction, Usage
 
 RETRIED_STATUS = {408, 409, 429}
+GATEWAY_TIMEOUT = {504, 524}
 TOP_LOGPROBS = 20
 SHORTEST_KEY = 8
 KEYLESS = "no-key"  # the SDK insists on some key; a provider without api_key_env is sent none that means anything
@@ -40,10 +42,10 @@ def openai_base_url() -> str:
 class _Refused(Exception):
     """An HTTP error with the error object of its body."""
 
-    def __init__(self, status: int, code: str, param: str, message: str, retry_after_s: float | None) -> None:
+    def __init__(self, status: int, code: str, param: str, message: str, headers: Mapping[str, str]) -> None:
         super().__init__(message)
         self.status, self.code, self.param, self.message = status, code, param, message
-        self.retry_after_s = retry_after_s
+        self.headers = headers
 
 
 class ApiCandidate:
@@ -304,7 +306,7 @@ class ApiCandidate:
             )
         except openai.OpenAIError as error:
             return self._no_answer(request, "bad_response", str(error))
-        return self._read(request, body, clock() - sent)
+        return replace(self._read(request, body, clock() - sent), rate_limits=rate_limits.read(answer.headers))
 
     def _safe(self, text: str) -> str:
         """As it may be stored. Some servers quote the key they were sent, and it must reach no file (a dummy such as
@@ -333,12 +335,17 @@ class ApiCandidate:
             return Attempt(self._failure(request, "filtered", message))
         quota = refused.code in ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
         retry = (refused.status in RETRIED_STATUS or refused.status >= 500) and not quota
+        # a gateway that gave up waiting does not know whether the model behind it went on, and was billed
+        usage = self._worst_case(request) if refused.status in GATEWAY_TIMEOUT else None
         return Attempt(
-            self._failure(request, "api_error", message),
+            self._failure(request, "api_error", message, usage=usage),
             retry=retry,
-            retry_after_s=refused.retry_after_s,
+            retry_after_s=_retry_after_s(refused.headers),
             throttled=refused.status == 429 and not quota,
+            throttled_by=_throttled_by(refused),
+            rate_limits=rate_limits.read(refused.headers),
             stops=refused.status in (401, 403, 404) or quota,
+            broken=refused.status >= 500,
         )
 
     def _read(self, request: Request, body: bytes, latency_s: float) -> Attempt:
@@ -404,17 +411,29 @@ def _refused(error: Any) -> _Refused:
         code=str(detail.get("code") or detail.get("type") or ""),
         param=str(detail.get("param") or ""),
         message=message,
-        retry_after_s=_retry_after_s(error.response.headers),
+        headers=error.response.headers,
     )
 
 
+def _throttled_by(refused: _Refused) -> Resource | None:
+    """OpenAI's type and message ("on tokens per min (TPM)"), Anthropic's message ("input tokens per minute")."""
+    said = f"{refused.code} {refused.message}".lower()
+    if re.search(r"\btokens?\b|\btpm\b", said):
+        return "tokens"
+    return "requests" if re.search(r"\brequests per|\brpm\b", said) else None
+
+
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Retry-After in seconds or as an HTTP date (RFC 9110, 10.2.3)."""
+    """Retry-After in seconds or as an HTTP date (RFC 9110, 10.2.3), or OpenAI's retry-after-ms."""
+    in_ms = headers.get("retry-after-ms")
+    if in_ms and re.fullmatch(r"\d{1,9}(\.\d+)?", in_ms):
+        return float(in_ms) / 1000
     text = headers.get("retry-after")
     if not text:
         return None
     try:
-        return max(0.0, float(text))
+        wait_s = float(text)
+        return max(0.0, wait_s) if math.isfinite(wait_s) else None
     except ValueError:
         pass
     try:
