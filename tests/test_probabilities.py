@@ -98,15 +98,20 @@ def test_unseen_probability_that_changes_no_order_changes_no_interval() -> None:
 @pytest.mark.parametrize("metric", ["roc_auc", "roc_auc_weighted", "roc_auc_micro", "pr_auc"])
 def test_a_row_without_probabilities_among_others_could_stand_anywhere(metric: str) -> None:
     targets, outcomes = guesses(60, LABELS, seed=2)
-    all_given: list[Outcome] = [said(o.index, dict(o.probs or {})) for o in outcomes]
     some_missing: list[Outcome] = [said(o.index, None, label=o.labels[0]) if o.index % 6 == 0 else o for o in outcomes]  # type: ignore[index,union-attr]
-    whole, holed = (
+    placed = [
+        [o if o.index % 6 else said(o.index, {label: float((label == targets[o.index]) == right) for label in LABELS})
+         for o in outcomes]
+        for right in (False, True)
+    ]  # fmt: skip
+    holed, worst, best = (
         scoring.score(examples(targets), some, task(LABELS, metric)).intervals[metric]
-        for some in (all_given, some_missing)
+        for some in (some_missing, *placed)
     )
     assert holed.probs_method == "hard" and holed.reason and "10 answers came without" in holed.reason
-    width = [ends[1] - ends[0] for ends in (holed.ends(0.025), whole.ends(0.025))]
-    assert width[0] > width[1]
+    low, high = holed.ends(0.49)
+    assert worst.value is not None and best.value is not None
+    assert low <= worst.value + 1e-9 and high >= best.value - 1e-9
 
 
 def test_where_no_row_has_probabilities_they_are_hard_and_nothing_is_unseen() -> None:

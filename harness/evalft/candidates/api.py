@@ -255,10 +255,12 @@ class ApiCandidate:
         return self.price.cost_usd(self._worst_case(request))
 
     def _worst_case(self, request: Request) -> Usage:
-        """No tokenizer makes more tokens than bytes of text; each message and the request add a few of their own."""
+        """No tokenizer makes more tokens than bytes of text; each message and the request add a few of their own. Keeping
+        them all in the provider's cache may cost more than reading them."""
         text = sum(len(message["content"].encode()) + 16 for message in request.messages)
         schema = self._schema_bytes if "response_format" in self._fields else 0
-        return Usage(text + schema + 32, self.max_tokens, estimated=True)
+        whole = Usage(text + schema + 32, self.max_tokens, estimated=True)
+        return max(whole, replace(whole, cache_write_tokens=whole.input_tokens), key=self.price.cost_usd)
 
     async def predict(self, batch: Sequence[Request]) -> list[Attempt]:
         return [await self._attempt(request) for request in batch]
