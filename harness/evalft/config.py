@@ -105,6 +105,10 @@ class TaskConfig(Section):
         return labels
 
 
+def holds_password(url: str) -> bool:
+    return "@" in url.partition("://")[2].partition("/")[0]
+
+
 class ProviderConfig(Section):
     base_url: Text
     api_key_env: Text | None = None
@@ -124,6 +128,8 @@ class ProviderConfig(Section):
     def _http(cls, url: str) -> str:
         if not re.match(r"https?://[^/\s]+", url):
             raise ValueError(f"{url!r} is not an http(s) URL such as https://api.example.com/v1")
+        if holds_password(url):
+            raise ValueError("holds a user name or password; name the key's variable with api_key_env")
         return url.rstrip("/")
 
 
@@ -151,7 +157,7 @@ class CandidateConfig(Section):
     stop: list[Text] | None = None
     seed: Int | None = None
     reasoning_effort: Text | None = None
-    samples: Annotated[Int, Field(ge=1)] = 1
+    samples: Annotated[Int, Field(ge=1, le=1000)] = 1
     mode: Literal["live", "batch"] = "live"
     extra_body: dict[str, Any] | None = None
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
@@ -422,6 +428,8 @@ def _fault(fault: dict[str, Any], data: object, source: str, lines: Mapping[Plac
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, str) and holds_password(value):
+        return ""
     if value is None or isinstance(value, dict | list):
         return ""
     return f" (it is {str(value)[:60]!r})"

@@ -28,7 +28,6 @@ ENDS = {
 }
 """What other APIs behind a compatible endpoint call the end of an answer (Anthropic's stop_reason, Gemini's FinishReason,
 Mistral's finish_reason), in OpenAI's words; `refusal` stays, and is one."""
-LONGEST_END = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,7 @@ def _text(content: object) -> str | None:
 def _end(reason: object) -> str | None:
     if not isinstance(reason, str):
         return None
-    reason = whole_text(reason[:LONGEST_END])
+    reason = whole_text(reason)
     return ENDS.get(reason.lower(), reason)
 
 
