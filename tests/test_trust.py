@@ -19,6 +19,7 @@ from evalft import config, pipeline, prompts, testset
 from evalft.candidates.api import openai_base_url
 from evalft.config import CandidateConfig, TaskConfig
 from evalft.errors import UserError
+from evalft.metrics import text
 from evalft.records import Example
 from evalft.store import RunFolder
 
@@ -278,5 +279,22 @@ def test_words_of_strangers_are_asked_and_kept_as_they_are(tmp_path: Path, monke
     assert [(outcome.id, outcome.text) for outcome in outcomes] == [(words, words) for words in HOSTILE_WORDS]
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["cache", "run", "test.jsonl"]
     for report in ("report.html", "report.md"):
-        text = (result.path / report).read_text()
-        assert "<script>alert" not in text and "\x1b" not in text
+        written = (result.path / report).read_text()
+        assert "<script>alert" not in written and "\x1b" not in written
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [{"regex": {"pattern": "(a+)+$"}}, {"json_schema": {"schema": {"type": "string", "pattern": "(a+)+$"}}}],
+    ids=["regex", "json_schema"],
+)
+def test_a_pattern_that_an_answer_keeps_busy_for_ever_ends_in_one_line(
+    metric: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text, "LONGEST_S", 0.2)
+    example = Example("e", "x", "y", {})
+    (spec,) = TaskConfig.model_validate({"metrics": [metric]}).metrics or ()
+    answers = [words if "regex" in metric else json.dumps(words) for words in ("aaa", "a" * 60 + "!")]
+    assert text.row_scores(spec, answers[:1], [example], ()).tolist() == [1.0]
+    with pytest.raises(UserError, match="its pattern takes over"):
+        text.row_scores(spec, answers, [example, example], ())
