@@ -105,6 +105,20 @@ def assert_nowhere(folder: Path, done: subprocess.CompletedProcess[bytes]) -> No
     assert not any(piece in done.stdout + done.stderr for piece in pieces)
 
 
+@pytest.mark.parametrize("first", [1, 5])
+def test_words_of_a_server_are_no_orders_to_the_terminal(tmp_path: Path, first: int) -> None:
+    """From the first request on the candidate cannot start, from the fifth on it stops: both are said."""
+
+    def refuses(body: dict[str, Any], number: int) -> Any:
+        return LABELS[asked(body) % 2] if number < first else error(403, "go \x1b]0;owned\x07\x9b2J\r away")
+
+    with serving(refuses) as server:
+        done = command(tmp_path, "assess", str(configured(tmp_path, server.base_url)), "--out", str(tmp_path / "run"))
+    said = done.stdout.decode() + done.stderr.decode()
+    assert "go ]0;owned 2J away" in said
+    assert not {"\x1b", "\x07", "\x9b", "\r"} & set(said)
+
+
 def test_rows_and_key_follow_no_redirection_to_another_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(lambda body, number: "ham") as other:
         to = other.base_url + "/chat/completions"

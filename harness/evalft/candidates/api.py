@@ -467,5 +467,6 @@ def _never_reached(lost: BaseException) -> bool:
     return isinstance(lost, ClientConnectorError | ConnectionRefusedError)
 
 
-def _one_line(what: object) -> str:
-    return " ".join(str(what).split())[:500]
+def _one_line(message: str) -> str:
+    """Of a server's words, for a terminal: without control characters, which could be escapes."""
+    return " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", message).split())[:500]

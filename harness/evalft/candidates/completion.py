@@ -71,7 +71,7 @@ def parse(body: bytes) -> Completion:
 
 def whole_text(text: str) -> str:
     """Halves of surrogate pairs replaced: JSON can spell them, a file cannot hold them."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _text(content: object) -> str | None:
