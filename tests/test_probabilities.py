@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from api_server import completion, serving
+from api_server import completion, error, serving
 from evalft import config, pipeline, scoring
 from evalft.concluding import Assessment
 from evalft.config import TaskConfig
@@ -209,3 +209,17 @@ def test_without_logprobs_the_share_of_several_answers_is_the_probability(tmp_pa
 @pytest.mark.parametrize("kind", ["classification", "multilabel"])
 def test_with_one_answer_and_no_logprobs_probabilities_are_hard(tmp_path: Path, kind: str) -> None:
     assert methods(assess(tmp_path, [lambda body, _: LABELS[asked(body) % 2]], kind)) == ["hard"]
+
+
+@pytest.mark.parametrize(("most", "expected"), [(20, "top_logprobs"), (5, "top_logprobs"), (0, "hard")])
+def test_an_endpoint_that_lists_fewer_alternatives_is_asked_for_fewer(tmp_path: Path, most: int, expected: str) -> None:
+    counts: list[int] = []
+
+    def lists_few(body: dict[str, Any], number: int) -> Any:
+        if body.get("top_logprobs", 0) > most:
+            return error(400, f"top_logprobs must be at most {most}", param="top_logprobs")
+        counts.append(body.get("top_logprobs", 0))
+        return with_logprobs(body) if most else LABELS[asked(body) % 2]
+
+    result = assess(tmp_path, [lists_few])
+    assert methods(result) == [expected] and counts == [most] * 24

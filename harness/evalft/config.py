@@ -492,6 +492,10 @@ def _cross_checks(config: Config, source: str, lines: Mapping[Place, int]) -> li
         for key in _without_effect(candidate):
             whose = "a model that is asked over an API" if candidate.provider == "hf" else "an hf: model"
             faults.append(f"{where}: candidates.{i}.{key}: only {whose} takes it; remove it")
+        if not isinstance((candidate.extra_body or {}).get("chat_template_kwargs", {}), dict):
+            faults.append(f"{where}: candidates.{i}.extra_body.chat_template_kwargs: is a mapping of options")
+        for key, instead in _overridden(candidate):
+            faults.append(f"{where}: candidates.{i}.extra_body.{key}: evalft sends it itself; {instead}")
         if candidate.mode == "batch":
             faults.append(f"{where}: candidates.{i}.mode: batch is not available in this version; use live")
         if candidate.samples > 1 and candidate.temperature == 0:
@@ -524,6 +528,26 @@ def _cross_checks(config: Config, source: str, lines: Mapping[Place, int]) -> li
                 f"{_where(('decide', key), source, lines)}: decide.{key}: not available in this version; remove it"
             )
     return faults
+
+
+SENT_FIELDS = {
+    **{key: key for key in ("model", "max_tokens", "temperature", "top_p", "stop", "seed", "reasoning_effort")},
+    "max_completion_tokens": "max_tokens",
+    "n": "samples",
+}
+"""Fields of a request by the setting that decides them. In extra_body they would win over it, and over what is
+reserved for an answer under the dollar cap."""
+
+
+def _overridden(candidate: CandidateConfig) -> list[tuple[str, str]]:
+    """(key of extra_body that would override what evalft sends, what to do instead)."""
+    found = []
+    for key in candidate.extra_body or {}:
+        if key in SENT_FIELDS:
+            found.append((key, f"set the candidate's {SENT_FIELDS[key]}"))
+        elif key in ("messages", "stream", "logprobs", "top_logprobs"):
+            found.append((key, "remove it"))
+    return found
 
 
 def _without_effect(candidate: CandidateConfig) -> list[str]:

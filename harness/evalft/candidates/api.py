@@ -29,6 +29,8 @@ from evalft.records import Failure, FailureKind, Prediction, Usage
 
 RETRIED_STATUS = {408, 409, 429}
 TOP_LOGPROBS = 20
+FEWER_TOP_LOGPROBS = 5
+"""Where an endpoint allows fewer; what they leave unseen bounds the AUC."""
 SHORTEST_KEY = 8
 LONGEST_END = 40
 KEYLESS = "no-key"  # the SDK insists on some key; a provider without api_key_env is sent none that means anything
@@ -235,6 +237,9 @@ class ApiCandidate:
         if "response_format" in self._fields and re.search(r"response_format|json_schema|structured|schema", text):
             self._drop("response_format")
             return "the endpoint refuses response_format: it is not sent, and answers are read as text"
+        if self._fields.get("top_logprobs") == TOP_LOGPROBS and re.search(r"\btop_logprobs\b", text):
+            self._fields["top_logprobs"] = FEWER_TOP_LOGPROBS
+            return f"the endpoint refuses {TOP_LOGPROBS} top_logprobs: {FEWER_TOP_LOGPROBS} are asked for"
         for names in (
             ("logprobs", "top_logprobs"),
             ("temperature",),
@@ -255,7 +260,8 @@ class ApiCandidate:
 
     def settled(self) -> dict[str, object]:
         """What the preflight found out, for the manifest: a resumed run asks with the same fields."""
-        return {"renamed": dict(self.renamed), "dropped": list(self.dropped)}
+        fewer = self._fields.get("top_logprobs") == FEWER_TOP_LOGPROBS
+        return {"renamed": dict(self.renamed), "dropped": list(self.dropped), "fewer_top_logprobs": fewer}
 
     def settle(self, found: Mapping[str, Any]) -> None:
         for old, new in dict(found.get("renamed", {})).items():
@@ -263,6 +269,8 @@ class ApiCandidate:
                 self._fields[new] = self._fields.pop(old)
                 self.renamed[old] = new
         self._drop(*found.get("dropped", []))
+        if found.get("fewer_top_logprobs") and "top_logprobs" in self._fields:
+            self._fields["top_logprobs"] = FEWER_TOP_LOGPROBS
 
     # ------------------------------------------------------------ asking
 
