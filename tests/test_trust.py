@@ -1,4 +1,4 @@
-"""Keys stay out of everything that is kept or shown; configs, templates, rows and answers from strangers are only data."""
+"""Keys stay out of what is kept or shown; configs, templates, rows and answers from strangers are only data."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The filters that a prompt may use, bounded: a template is data from someone else, and data must not take hours or memory.
+"""The filters that a prompt may use, bounded: a template is data, and data must not take hours or all memory.
 
-Jinja's filters are safe to call and not to feed: `replace` in a row of itself grows a text without end, `tojson` doubles
-every backslash, `round` raises ten to any power. So what a filter is about to make, and all that the filters of one rendering
-have read and made, is counted in characters and cut short with an error. A loop has as many turns as it has items, and no more
-than `MAX_TURNS`. Counting, not a clock: what renders once renders always.
+Jinja's filters are safe to call and not to feed: `replace` in a row of itself grows a text without end, `tojson`
+doubles every backslash, `round` raises ten to any power. So what a filter is about to make, and all that the filters
+of one rendering have read and made, is counted in characters and cut short with an error. A loop has as many turns as
+it has items, and no more than `MAX_TURNS`. Counting, not a clock: what renders once renders always.
 """
 
 from __future__ import annotations

@@ -281,8 +281,8 @@ class ApiCandidate:
         return self.price.cost_usd(self._worst_case(request))
 
     def _worst_case(self, request: Request) -> Usage:
-        """No tokenizer makes more tokens than bytes of text; each message and the request add a few of their own. Keeping
-        them all in the provider's cache may cost more than reading them."""
+        """No tokenizer makes more tokens than bytes of text; each message and the request add a few of their own.
+        Keeping them all in the provider's cache may cost more than reading them."""
         text = sum(len(message["content"].encode()) + 16 for message in request.messages)
         schema = self._schema_bytes if "response_format" in self._fields else 0
         whole = Usage(text + schema + 32, self.max_tokens, estimated=True)
@@ -328,8 +328,8 @@ class ApiCandidate:
         return self._read(request, body, clock() - sent)
 
     def _safe(self, text: str) -> str:
-        """As it may be stored, whole: shortened first, half a key would not be recognised. Halves of surrogate pairs cannot
-        be written to a file."""
+        """As it may be stored, whole: shortened first, half a key would not be recognised. Halves of surrogate pairs
+        cannot be written to a file."""
         for secret in self._secrets:
             text = text.replace(secret, "[key]")
         return completion.whole_text(text)

@@ -81,9 +81,9 @@ def _each(score: Callable[[str, str], float]) -> Scorer:
 
 
 def _in_time(metric: str, score: Callable[[str, str], bool]) -> Callable[[str, str], bool]:
-    """`score`, ended with a UserError where a pattern takes longer than `LONGEST_S` on one answer: a repeat within a repeat
-    takes time that doubles with each character, and the answers are strangers'. Python's re looks for signals while it
-    works; other threads than the main one, and Windows, have none to send."""
+    """`score`, ended with a UserError where a pattern takes longer than `LONGEST_S` on one answer: a repeat within a
+    repeat takes time that doubles with each character, and the answers are strangers'. Python's re looks for signals
+    while it works; other threads than the main one, and Windows, have none to send."""
 
     def stop(*_: object) -> None:
         raise UserError(
