@@ -129,3 +129,21 @@ def test_a_threshold_is_a_side_and_a_number(tmp_path: Path, text: str) -> None:
 def test_only_an_open_model_can_be_the_base_of_a_training(tmp_path: Path, base: str) -> None:
     (line,) = faults(tmp_path, GOOD + f"tune: {{base: '{base}'}}\n")
     assert "evalft.yaml:4" in line and "tune.base" in line and "hf:FOLDER" in line
+
+
+@pytest.mark.parametrize(
+    ("key", "instead"),
+    [("max_tokens", "max_tokens"), ("max_completion_tokens", "max_tokens"), ("n", "samples"), ("model", "model"),
+     ("temperature", "temperature"), ("messages", "remove it"), ("stream", "remove it"), ("logprobs", "remove it")],
+)  # fmt: skip
+def test_an_extra_field_does_not_override_what_is_sent_and_reserved_for(tmp_path: Path, key: str, instead: str) -> None:
+    extra = f'candidates:\n  - {{model: "openai:gpt-5-mini", extra_body: {{{key}: 9}}}}\n'
+    (line,) = faults(tmp_path, "task: {test: t}\n" + extra)
+    assert line.startswith(f"evalft.yaml:3: candidates.0.extra_body.{key}") and instead in line
+
+
+def test_options_of_a_chat_template_are_a_mapping(tmp_path: Path) -> None:
+    (line,) = faults(
+        tmp_path, "task: {test: t}\ncandidates: [{model: 'hf:m', extra_body: {chat_template_kwargs: 5}}]\n"
+    )
+    assert "evalft.yaml:2" in line and "chat_template_kwargs" in line

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from api_server import completion, serving
+from api_server import completion, error, serving
 from evalft import config, pipeline, scoring
 from evalft.concluding import Assessment
 from evalft.config import TaskConfig
@@ -98,15 +98,20 @@ def test_unseen_probability_that_changes_no_order_changes_no_interval() -> None:
 @pytest.mark.parametrize("metric", ["roc_auc", "roc_auc_weighted", "roc_auc_micro", "pr_auc"])
 def test_a_row_without_probabilities_among_others_could_stand_anywhere(metric: str) -> None:
     targets, outcomes = guesses(60, LABELS, seed=2)
-    all_given: list[Outcome] = [said(o.index, dict(o.probs or {})) for o in outcomes]
     some_missing: list[Outcome] = [said(o.index, None, label=o.labels[0]) if o.index % 6 == 0 else o for o in outcomes]  # type: ignore[index,union-attr]
-    whole, holed = (
+    placed = [
+        [o if o.index % 6 else said(o.index, {label: float((label == targets[o.index]) == right) for label in LABELS})
+         for o in outcomes]
+        for right in (False, True)
+    ]  # fmt: skip
+    holed, worst, best = (
         scoring.score(examples(targets), some, task(LABELS, metric)).intervals[metric]
-        for some in (all_given, some_missing)
+        for some in (some_missing, *placed)
     )
     assert holed.probs_method == "hard" and holed.reason and "10 answers came without" in holed.reason
-    width = [ends[1] - ends[0] for ends in (holed.ends(0.025), whole.ends(0.025))]
-    assert width[0] > width[1]
+    low, high = holed.ends(0.49)
+    assert worst.value is not None and best.value is not None
+    assert low <= worst.value + 1e-9 and high >= best.value - 1e-9
 
 
 def test_where_no_row_has_probabilities_they_are_hard_and_nothing_is_unseen() -> None:
@@ -204,3 +209,17 @@ def test_without_logprobs_the_share_of_several_answers_is_the_probability(tmp_pa
 @pytest.mark.parametrize("kind", ["classification", "multilabel"])
 def test_with_one_answer_and_no_logprobs_probabilities_are_hard(tmp_path: Path, kind: str) -> None:
     assert methods(assess(tmp_path, [lambda body, _: LABELS[asked(body) % 2]], kind)) == ["hard"]
+
+
+@pytest.mark.parametrize(("most", "expected"), [(20, "top_logprobs"), (5, "top_logprobs"), (0, "hard")])
+def test_an_endpoint_that_lists_fewer_alternatives_is_asked_for_fewer(tmp_path: Path, most: int, expected: str) -> None:
+    counts: list[int] = []
+
+    def lists_few(body: dict[str, Any], number: int) -> Any:
+        if body.get("top_logprobs", 0) > most:
+            return error(400, f"top_logprobs must be at most {most}", param="top_logprobs")
+        counts.append(body.get("top_logprobs", 0))
+        return with_logprobs(body) if most else LABELS[asked(body) % 2]
+
+    result = assess(tmp_path, [lists_few])
+    assert methods(result) == [expected] and counts == [most] * 24

@@ -1,11 +1,11 @@
 """What a text answer says: its labels, or why it cannot be used.
 
-Two readers, and it is always known which one understood an answer. The strict one takes an answer that is exactly what
-was asked for. The lenient one takes what a person would still read without a doubt ("**Spam**.", "Label: spam",
-`{"label": "spam"}`, one label named in a sentence) and marks it `rescued`. An answer in which a person could doubt (two
-labels, none, a denied one) is a failure, never a guess. Endpoints that can are asked for JSON of a schema, `{"label": ...}` or
-`{"labels": [...]}`; such an answer is read strictly whoever gives it, and any other JSON object is `wrong_schema` where no label
-can be read from it.
+Two readers, and it is always known which one understood an answer. The strict one takes an answer that is exactly
+what was asked for. The lenient one takes what a person would still read without a doubt ("**Spam**.", "Label: spam",
+`{"label": "spam"}`, one label named in a sentence) and marks it `rescued`. An answer in which a person could doubt
+(two labels, none, a denied one) is a failure, never a guess. Endpoints that can are asked for JSON of a schema,
+`{"label": ...}` or `{"labels": [...]}`; such an answer is read strictly whoever gives it, and any other JSON object
+is `wrong_schema` where no label can be read from it.
 
 An answer is hostile text: every pattern here runs in time linear in its length, and nothing in it makes `read` raise.
 """
@@ -117,7 +117,7 @@ class _Reader:
         return _unparsable(f"the answer names no label of the task: {_short(answer)}")
 
     def of_schema(self, data: object, key: str) -> tuple[str, ...] | None:
-        """The labels of an object with this one key that holds an exact label (`label`) or a list of them (`labels`)."""
+        """The labels of an object with this one key, which holds an exact label, or a list of them (`labels`)."""
         if not isinstance(data, dict) or list(data) != [key]:
             return None
         said = data[key] if key == "labels" else [data[key]]

@@ -59,7 +59,8 @@ class Job:
 
 def ask(jobs: Sequence[Job], config: Config, folder: RunFolder, *, fresh: bool, progress: Progress) -> None:
     """Ask each job for what its file does not hold yet; `folder` is the run's, with its ledger and manifest. `fresh`:
-    nothing from the cache, which then holds these answers in place of older ones. Raises Unfinished, and CannotStart before any row of any job is sent."""
+    nothing from the cache, which then holds these answers in place of older ones. Raises Unfinished, and CannotStart
+    before any row of any job is sent."""
     asyncio.run(_ask(jobs, config, folder, fresh, progress))
 
 

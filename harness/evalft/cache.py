@@ -42,13 +42,17 @@ def folder() -> Path:
 
 def key(identity: dict[str, object], request: Request) -> str:
     """Of one answer: what the candidate says of itself, the messages, the repeat; not the row's id or place."""
-    asked = [list(map(dict, request.messages)), request.repeat]
-    return sha256(f"{_canonical([FORMAT, identity])}\n{_canonical(asked)}".encode()).hexdigest()
+    return _key(_canonical([FORMAT, identity]), request)
+
+
+def _key(identity: str, request: Request) -> str:
+    asked = _canonical([list(map(dict, request.messages)), request.repeat])
+    return sha256(f"{identity}\n{asked}".encode()).hexdigest()
 
 
 class Cache:
-    """get and put outcomes by request; `identity` is the candidate's, see `candidates.Candidate.identity`. A `fresh` one
-    finds nothing and keeps all."""
+    """get and put outcomes by request; `identity` is the candidate's, see `candidates.Candidate.identity`. A `fresh`
+    one finds nothing and keeps all."""
 
     def __init__(self, path: Path, identity: dict[str, object], *, fresh: bool = False) -> None:
         self.identify(identity)
@@ -66,7 +70,7 @@ class Cache:
             raise self._unusable(error) from None
 
     def identify(self, identity: dict[str, object]) -> None:
-        self._identity = identity
+        self._identity = _canonical([FORMAT, identity])
 
     def settled(self) -> dict[str, object] | None:
         """What an earlier preflight found out about the endpoint for the candidate as configured."""
@@ -74,22 +78,23 @@ class Cache:
         return json.loads(found[0]) if found else None
 
     def put_settled(self, identity: dict[str, object], found: dict[str, object]) -> None:
-        self._write(_settled_key(identity), json.dumps(found))
+        self._write(_settled_key(_canonical([FORMAT, identity])), json.dumps(found))
 
     def get(self, request: Request) -> Outcome | None:
         """The stored outcome as this request's own, marked cached with the day it was given (UTC); its cost and latency
         are the original's."""
-        found = self._read(key(self._identity, request))
+        found = self._read(_key(self._identity, request))
         if found is None:
             return None
         text, made = found
         day = datetime.fromtimestamp(made, UTC).date().isoformat()
-        outcome = replace(read_outcome(text), id=request.id, index=request.index, repeat=request.repeat)
-        return replace(outcome, cached=True, made=day)
+        return replace(
+            read_outcome(text), id=request.id, index=request.index, repeat=request.repeat, cached=True, made=day
+        )
 
     def put(self, request: Request, outcome: Outcome) -> None:
         if isinstance(outcome, Prediction) or outcome.failure in ANSWERED:
-            self._write(key(self._identity, request), prediction_line(outcome))
+            self._write(_key(self._identity, request), prediction_line(outcome))
 
     def _read(self, key: str) -> tuple[str, float] | None:
         """The stored text and when it was stored (Unix time, s)."""
@@ -117,8 +122,8 @@ class Cache:
         self._db.close()
 
 
-def _settled_key(identity: dict[str, object]) -> str:
-    return "settled:" + sha256(_canonical([FORMAT, identity]).encode()).hexdigest()
+def _settled_key(identity: str) -> str:
+    return "settled:" + sha256(identity.encode()).hexdigest()
 
 
 def _canonical(data: object) -> str:

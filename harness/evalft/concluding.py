@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from evalft import comparison, errors, judging, planning, scoring, summary
+from evalft import comparison, errors, judging, planning, prices, scoring, summary
 from evalft.config import CandidateConfig, shown_spec
 from evalft.decision.evidence import LOWER_IS_BETTER, Evidence, Setting, TrainingPlan
 from evalft.decision.tuning import trainable_base
@@ -152,7 +152,7 @@ def _priced(
     then, now = price_then(candidate.name, manifest), plan.price
     if candidate.provider == "file" and now != then and isinstance(now, TokenPrice):
         return [replace(o, cost_usd=now.cost_usd(o.usage)) if o.usage else o for o in outcomes], "override"
-    if isinstance(now, TokenPrice) and isinstance(then, TokenPrice) and replace(now, source=then.source) != then:
+    if isinstance(now, TokenPrice) and isinstance(then, TokenPrice) and _is_another(now, then):
         again = [replace(o, cost_usd=now.cost_usd(o.usage) if o.usage else 0.0) for o in outcomes]
         return again, "override"
     if isinstance(now, HourPrice) and isinstance(then, HourPrice) and now.per_hour(device) != then.per_hour(device):
@@ -184,13 +184,22 @@ def _from_cache(outcomes: Sequence[Outcome]) -> dict[str, Any] | None:
 def price_then(name: str, manifest: Mapping[str, Any]) -> TokenPrice | HourPrice | None:
     """The price this run folder's answers were asked at."""
     data = manifest.get("prices", {}).get(name)
-    if not data:
-        return None
-    return HourPrice(**data) if "gpu" in data else TokenPrice(**data)
+    return prices.from_data(data) if data else None
+
+
+def _is_another(now: TokenPrice, then: TokenPrice) -> bool:
+    """Whether the config gives another price than the answers were asked at. That the price list has changed since does
+    not change what they cost."""
+    from_config = "config" in (now.source, then.source)
+    return from_config and replace(now, source=then.source) != then
 
 
 def _price_data(plan: planning.CandidatePlan, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    return {} if plan.price is None else plan.price.as_data() | {"date": str(manifest.get("created", ""))[:10]}
+    """The price that the costs are at: the day's, or the config's where it gives another."""
+    then, now = price_then(plan.name, manifest), plan.price
+    if isinstance(now, TokenPrice) and isinstance(then, TokenPrice) and not _is_another(now, then):
+        now = then
+    return {} if now is None else now.as_data() | {"date": str(manifest.get("created", ""))[:10]}
 
 
 def _decisions(

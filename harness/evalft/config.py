@@ -115,6 +115,10 @@ class TaskConfig(Section):
         return labels
 
 
+def holds_password(url: str) -> bool:
+    return "@" in url.partition("://")[2].partition("/")[0]
+
+
 class ProviderConfig(Section):
     base_url: Text
     api_key_env: Text | None = None
@@ -134,6 +138,8 @@ class ProviderConfig(Section):
     def _http(cls, url: str) -> str:
         if not re.match(r"https?://[^/\s]+", url):
             raise ValueError(f"{url!r} is not an http(s) URL such as https://api.example.com/v1")
+        if holds_password(url):
+            raise ValueError("holds a user name or password; name the key's variable with api_key_env")
         return url.rstrip("/")
 
 
@@ -177,7 +183,7 @@ class CandidateConfig(Section):
     stop: list[Text] | None = None
     seed: Int | None = None
     reasoning_effort: Text | None = None
-    samples: Annotated[Int, Field(ge=1)] = 1
+    samples: Annotated[Int, Field(ge=1, le=1000)] = 1
     mode: Literal["live", "batch"] = "live"
     extra_body: dict[str, Any] | None = None
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
@@ -487,6 +493,8 @@ def _fault(fault: dict[str, Any], data: object, source: str, lines: Mapping[Plac
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, str) and holds_password(value):
+        return ""
     if value is None or isinstance(value, dict | list):
         return ""
     return f" (it is {str(value)[:60]!r})"
@@ -552,6 +560,10 @@ def _cross_checks(config: Config, source: str, lines: Mapping[Place, int]) -> li
             else:
                 why = f"only {'a model that is asked over an API' if candidate.provider == 'hf' else 'an hf: model'} takes it"
             faults.append(f"{where}: candidates.{i}.{key}: {why}; remove it")
+        if not isinstance((candidate.extra_body or {}).get("chat_template_kwargs", {}), dict):
+            faults.append(f"{where}: candidates.{i}.extra_body.chat_template_kwargs: is a mapping of options")
+        for key, instead in _overridden(candidate):
+            faults.append(f"{where}: candidates.{i}.extra_body.{key}: evalft sends it itself; {instead}")
         if candidate.mode == "batch":
             faults.append(f"{where}: candidates.{i}.mode: batch is not available in this version; use live")
         if candidate.samples > 1 and candidate.temperature == 0:
@@ -587,6 +599,26 @@ def _cross_checks(config: Config, source: str, lines: Mapping[Place, int]) -> li
                 f"{_where(('decide', key), source, lines)}: decide.{key}: not available in this version; remove it"
             )
     return faults
+
+
+SENT_FIELDS = {
+    **{key: key for key in ("model", "max_tokens", "temperature", "top_p", "stop", "seed", "reasoning_effort")},
+    "max_completion_tokens": "max_tokens",
+    "n": "samples",
+}
+"""Fields of a request by the setting that decides them. In extra_body they would win over it, and over what is
+reserved for an answer under the dollar cap."""
+
+
+def _overridden(candidate: CandidateConfig) -> list[tuple[str, str]]:
+    """(key of extra_body that would override what evalft sends, what to do instead)."""
+    found = []
+    for key in candidate.extra_body or {}:
+        if key in SENT_FIELDS:
+            found.append((key, f"set the candidate's {SENT_FIELDS[key]}"))
+        elif key in ("messages", "stream", "logprobs", "top_logprobs"):
+            found.append((key, "remove it"))
+    return found
 
 
 def _without_effect(candidate: CandidateConfig) -> list[str]:

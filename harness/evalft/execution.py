@@ -73,7 +73,7 @@ class Asking:
         self._pace = Pace(limits.concurrency)
         known = {(o.index, o.repeat): o for o in folder.read_predictions(candidate.name)}
         self._done = {key: outcome for key, outcome in known.items() if outcome.tries or outcome.cached}
-        self._billed_before = {key: (o.cost_usd, o.usage) for key, o in known.items() if key not in self._done}
+        self._billed_before = {key: (o.cost_usd or 0.0, o.usage) for key, o in known.items() if key not in self._done}
         self._owed = [request for request in requests if (request.index, request.repeat) not in self._done]
         for outcome in self._done.values():
             notify(outcome)

@@ -8,25 +8,20 @@ text, names, items, filters, conditions and one level of loops; no calls, no ari
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, UndefinedError, nodes
+from jinja2 import StrictUndefined, TemplateSyntaxError, UndefinedError, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from evalft import shots
+from evalft import prompt_filters, shots
 from evalft.config import CandidateConfig, TaskConfig
 from evalft.errors import UserError
+from evalft.prompt_filters import NAMES as FILTERS
 from evalft.records import Example, Message
 
 MAX_PROMPT_CHARS = 2_000_000
 RESERVED = ("row", "example", "labels")
-
-FILTERS = (
-    "abs capitalize count d default e escape first float int join last length list lower max min replace reverse round "
-    "sort string striptags sum title tojson trim truncate unique upper wordcount"
-).split()
 
 _ALLOWED = (
     nodes.Template,
@@ -104,9 +99,15 @@ def target_text(task: TaskConfig, target: str | tuple[str, ...]) -> str:
 def check(template: str, where: str) -> list[str]:
     """Faults of a template, each `where: what`; empty when it is fine."""
     try:
-        tree = _environment().parse(template)
+        return _check(template, where)
     except TemplateSyntaxError as error:
         return [f"{where}: line {error.lineno} of the template: {error.message}"]
+    except RecursionError:
+        return [f"{where}: is nested too deep"]
+
+
+def _check(template: str, where: str) -> list[str]:
+    tree = _environment(prompt_filters.Work()).parse(template)
     faults = []
     for node in tree.find_all(nodes.Node):
         line = f"{where}: line {node.lineno} of the template"
@@ -130,13 +131,32 @@ def _name_of(node: nodes.Getattr | nodes.Getitem) -> str:
     return str(node.arg.value) if isinstance(node.arg, nodes.Const) else ""
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
+def _environment(work: prompt_filters.Work) -> ImmutableSandboxedEnvironment:
     environment = ImmutableSandboxedEnvironment(
         undefined=StrictUndefined, autoescape=False, keep_trailing_newline=False, trim_blocks=True, lstrip_blocks=True
     )
     environment.globals.clear()
-    environment.filters = {name: environment.filters[name] for name in FILTERS}
+    environment.filters = prompt_filters.bounded(environment.filters, work)
     return environment
+
+
+def _compiled(text: str, where: str) -> Callable[[Mapping[str, object]], Iterator[str]]:
+    """A checked template as a function from its columns to the pieces of its text; every loop is bounded."""
+    work = prompt_filters.Work()
+    environment = _environment(work)
+    try:
+        tree = environment.parse(text)
+        for loop in tree.find_all(nodes.For):
+            loop.iter = nodes.Filter(loop.iter, prompt_filters.LOOP, [], [], None, None, lineno=loop.lineno)
+        template = environment.from_string(tree)
+    except (RecursionError, MemoryError, SyntaxError) as error:  # of the Python that jinja makes of it
+        raise UserError(f"{where}: cannot be compiled: {error}; make it simpler") from None
+
+    def render(columns: Mapping[str, object]) -> Iterator[str]:
+        work.chars = 0
+        return template.generate(columns)
+
+    return render
 
 
 def prompter(
@@ -160,7 +180,7 @@ def prompter(
         )
     if faults:
         raise UserError(*faults)
-    template = _environment().from_string(template_text)
+    template = _compiled(template_text, where)
     system = candidate.system if candidate.system is not None else task.system
     labels = task.labels or []
     own_prompt = bool(candidate.prompt or task.prompt)
@@ -192,14 +212,16 @@ def _plain(text: str | tuple[Message, ...]) -> str:
     return text if isinstance(text, str) else "\n".join(turn["content"] for turn in text)
 
 
-def _render(template: Any, example: Example, labels: Sequence[str], where: str) -> str:
+def _render(
+    template: Callable[[Mapping[str, object]], Iterator[str]], example: Example, labels: Sequence[str], where: str
+) -> str:
     columns: Mapping[str, object] = example.row
     context = {name: value for name, value in columns.items() if name not in RESERVED}
     context |= {"row": columns, "labels": labels, "example": {"id": example.id, "input": example.input}}
     length = 0
     parts: list[str] = []
     try:
-        for part in template.generate(context):
+        for part in template(context):
             parts.append(part)
             length += len(part)
             if length > MAX_PROMPT_CHARS:
@@ -207,6 +229,8 @@ def _render(template: Any, example: Example, labels: Sequence[str], where: str) 
     except UndefinedError as error:
         names = ", ".join(columns)
         raise UserError(f"{example.source}: {where}: {error.message}; the row has the columns: {names}") from None
-    except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
-        raise UserError(f"{example.source}: {where} cannot be rendered: {error}") from None
+    except UserError:
+        raise
+    except Exception as error:  # whatever a template makes of a row, it is the template's and the row's
+        raise UserError(f"{example.source}: {where} cannot be rendered: {error or type(error).__name__}") from None
     return "".join(parts)

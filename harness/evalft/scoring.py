@@ -2,7 +2,8 @@
 
 A failure stays in every denominator as a miss. Where a candidate gave several answers per example (`samples`), the
 answers that could be read vote for the label (ties: the first in the task's order) and their shares are the
-probabilities, where the answers bring none of their own; a generated text scores the mean over its answers, failures being 0.
+probabilities, where the answers bring none of their own; a generated text scores the mean over its answers, failures
+being 0.
 
 Every number can be had again from predictions/<candidate>.jsonl by scikit-learn; `metrics.labels` says with which arrays.
 """

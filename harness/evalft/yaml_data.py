@@ -42,22 +42,20 @@ class _Reader:
         self.lines: dict[Place, int] = {}
         self.faults: list[str] = []
 
-    def read(self, node: yaml.Node, place: Place = (), depth: int = 0) -> Any:
+    def read(self, node: yaml.Node, place: Place = ()) -> Any:
         self.lines.setdefault(place, node.start_mark.line + 1)
-        if depth > MAX_DEPTH:
-            self._fault(node, "is nested too deep")
-        elif isinstance(node, yaml.MappingNode):
-            return self._mapping(node, place, depth)
-        elif isinstance(node, yaml.SequenceNode):
-            return [self.read(item, (*place, i), depth + 1) for i, item in enumerate(node.value)]
-        elif node.tag not in ("tag:yaml.org,2002:str", "!") and node.tag.startswith(("!", "tag:yaml.org,2002:python")):
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, place)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.read(item, (*place, i)) for i, item in enumerate(node.value)]
+        if node.tag not in ("tag:yaml.org,2002:str", "!") and node.tag.startswith(("!", "tag:yaml.org,2002:python")):
             self._fault(node, f"the tag {node.tag} is not allowed: a config is data")
         else:
             assert isinstance(node, yaml.ScalarNode)
             return _scalar(node)
         return None
 
-    def _mapping(self, node: yaml.MappingNode, place: Place, depth: int) -> dict[str, Any]:
+    def _mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:
         data: dict[str, Any] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
@@ -69,7 +67,7 @@ class _Reader:
                 self._fault(key_node, f"key {dotted((*place, key))!r} is given twice (first on line {first})")
                 continue
             self.lines[(*place, key)] = key_node.start_mark.line + 1
-            data[key] = self.read(value_node, (*place, key), depth + 1)
+            data[key] = self.read(value_node, (*place, key))
         return data
 
     def _fault(self, node: yaml.Node, what: str) -> None:
@@ -101,10 +99,14 @@ def _scalar(node: yaml.ScalarNode) -> object:
 def parse(text: str, source: str) -> tuple[Any, dict[Place, int]]:
     """Data and the line of each place; raises UserError with every fault. Anchors and aliases are refused."""
     try:
+        depth = 0
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            where = f"{source}:{event.start_mark.line + 1}" if event.start_mark else source
             if isinstance(event, yaml.AliasEvent):
-                where = f"{source}:{event.start_mark.line + 1}" if event.start_mark else source
                 raise UserError(f"{where}: aliases (*name) are not allowed; write it out")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:  # the parser's time grows with the square of the depth
+                raise UserError(f"{where}: not valid YAML: nested too deep")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark

@@ -12,6 +12,7 @@ import math
 import os
 import re
 import time
+from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
@@ -21,8 +22,8 @@ from urllib.parse import quote
 from evalft import answers
 from evalft.candidates import Attempt, Resource, completion, rate_limits, structured
 from evalft.candidates.top_logprobs import label_probabilities
-from evalft.config import CandidateConfig, ProviderConfig, TaskConfig
-from evalft.errors import CannotStart
+from evalft.config import CandidateConfig, ProviderConfig, TaskConfig, holds_password
+from evalft.errors import CannotStart, UserError
 from evalft.prices import TokenPrice
 from evalft.prompts import Request
 from evalft.records import Failure, FailureKind, Prediction, Usage
@@ -30,13 +31,31 @@ from evalft.records import Failure, FailureKind, Prediction, Usage
 RETRIED_STATUS = {408, 409, 429}
 GATEWAY_TIMEOUT = {504, 524}
 TOP_LOGPROBS = 20
+FEWER_TOP_LOGPROBS = 5
+"""Where an endpoint allows fewer; what they leave unseen bounds the AUC."""
 SHORTEST_KEY = 8
+LONGEST_END = 40
 KEYLESS = "no-key"  # the SDK insists on some key; a provider without api_key_env is sent none that means anything
 
 
 def openai_base_url() -> str:
-    """Where `openai:` models are asked."""
-    return (os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1").rstrip("/")
+    """Where `openai:` models are asked. Raises UserError for an address that holds a password: addresses are stored."""
+    url = (os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1").rstrip("/")
+    if holds_password(url):
+        raise UserError(
+            "OPENAI_BASE_URL: the address holds a user name or password, and addresses are stored with a run; put the key "
+            "into OPENAI_API_KEY"
+        )
+    return url
+
+
+def _as_quoted(key: str) -> list[str]:
+    """How servers quote the key they were sent, in errors and in answers: as it is, percent-encoded, in base64. It must
+    reach no file. A dummy such as "token" is a word and no secret."""
+    if len(key) < SHORTEST_KEY:
+        return []
+    encoded = [b64encode(text.encode()).decode().rstrip("=") for text in (f"Bearer {key}", key)]
+    return [key, quote(key, safe=""), *encoded]
 
 
 class _Refused(Exception):
@@ -70,7 +89,7 @@ class ApiCandidate:
         self._config, self._provider, self._task = config, provider, task
         self._timeout_s = timeout_s
         self._client: Any = None
-        self._key = ""
+        self._secrets: list[str] = []
         self._fields: dict[str, Any] = self._first_fields(want_probs)
         self._schema_bytes = len(json.dumps(self._fields.get("response_format", "")))
         self._saw_logprobs = self._tried_without_schema = False
@@ -97,7 +116,7 @@ class ApiCandidate:
                 f"candidate {self.name}: the environment variable {key_env} is not set; "
                 f"set it with: export {key_env}=your-key"
             )
-        self._key = key
+        self._key, self._secrets = key, _as_quoted(key)
         choices = [f"asked at {self.base_url}", f"max_tokens {self.max_tokens}", f"price from {self.price.source}"]
         if not self._provider and "api.openai.com" not in self.base_url:
             choices.append(f"OPENAI_BASE_URL points elsewhere; priced as OpenAI's {self._config.model_id} all the same")
@@ -117,7 +136,8 @@ class ApiCandidate:
                 base_url=self.base_url,
                 max_retries=0,
                 timeout=self._timeout_s,
-                http_client=DefaultAioHttpClient(timeout=self._timeout_s),
+                # rows go where the config says and nowhere else: a redirection is a refusal
+                http_client=DefaultAioHttpClient(timeout=self._timeout_s, follow_redirects=False),
             )
         return self._client
 
@@ -224,6 +244,9 @@ class ApiCandidate:
         if "response_format" in self._fields and re.search(r"response_format|json_schema|structured|schema", text):
             self._drop("response_format")
             return "the endpoint refuses response_format: it is not sent, and answers are read as text"
+        if self._fields.get("top_logprobs") == TOP_LOGPROBS and re.search(r"\btop_logprobs\b", text):
+            self._fields["top_logprobs"] = FEWER_TOP_LOGPROBS
+            return f"the endpoint refuses {TOP_LOGPROBS} top_logprobs: {FEWER_TOP_LOGPROBS} are asked for"
         for names in (
             ("logprobs", "top_logprobs"),
             ("temperature",),
@@ -244,7 +267,8 @@ class ApiCandidate:
 
     def settled(self) -> dict[str, object]:
         """What the preflight found out, for the manifest: a resumed run asks with the same fields."""
-        return {"renamed": dict(self.renamed), "dropped": list(self.dropped)}
+        fewer = self._fields.get("top_logprobs") == FEWER_TOP_LOGPROBS
+        return {"renamed": dict(self.renamed), "dropped": list(self.dropped), "fewer_top_logprobs": fewer}
 
     def settle(self, found: Mapping[str, Any]) -> None:
         for old, new in dict(found.get("renamed", {})).items():
@@ -252,6 +276,8 @@ class ApiCandidate:
                 self._fields[new] = self._fields.pop(old)
                 self.renamed[old] = new
         self._drop(*found.get("dropped", []))
+        if found.get("fewer_top_logprobs") and "top_logprobs" in self._fields:
+            self._fields["top_logprobs"] = FEWER_TOP_LOGPROBS
 
     # ------------------------------------------------------------ asking
 
@@ -262,10 +288,12 @@ class ApiCandidate:
         return self.price.cost_usd(self._worst_case(request))
 
     def _worst_case(self, request: Request) -> Usage:
-        """No tokenizer makes more tokens than bytes of text; each message and the request add a few of their own."""
+        """No tokenizer makes more tokens than bytes of text; each message and the request add a few of their own.
+        Keeping them all in the provider's cache may cost more than reading them."""
         text = sum(len(message["content"].encode()) + 16 for message in request.messages)
         schema = self._schema_bytes if "response_format" in self._fields else 0
-        return Usage(text + schema + 32, self.max_tokens, estimated=True)
+        whole = Usage(text + schema + 32, self.max_tokens, estimated=True)
+        return max(whole, replace(whole, cache_write_tokens=whole.input_tokens), key=self.price.cost_usd)
 
     async def predict(self, batch: Sequence[Request]) -> list[Attempt]:
         return [await self._attempt(request) for request in batch]
@@ -309,10 +337,10 @@ class ApiCandidate:
         return replace(self._read(request, body, clock() - sent), rate_limits=rate_limits.read(answer.headers))
 
     def _safe(self, text: str) -> str:
-        """As it may be stored. Some servers quote the key they were sent, and it must reach no file (a dummy such as
-        "token" is a word, no secret); halves of surrogate pairs cannot be written to one."""
-        if len(self._key) >= SHORTEST_KEY:
-            text = text.replace(self._key, "[key]").replace(quote(self._key, safe=""), "[key]")
+        """As it may be stored, whole: shortened first, half a key would not be recognised. Halves of surrogate pairs
+        cannot be written to a file."""
+        for secret in self._secrets:
+            text = text.replace(secret, "[key]")
         return completion.whole_text(text)
 
     def _no_answer(self, request: Request, kind: FailureKind, message: str, billed: bool = True) -> Attempt:
@@ -325,7 +353,7 @@ class ApiCandidate:
         self, request: Request, kind: FailureKind, message: str, *, usage: Usage | None = None, **more: Any
     ) -> Failure:
         cost = self.price.cost_usd(usage) if usage else 0.0
-        message = _one_line(self._safe(message))  # shortened last: a key cut in two is not recognised
+        message = _one_line(self._safe(message))
         return Failure(request.id, request.index, request.repeat, kind, message, usage=usage, cost_usd=cost, **more)
 
     def _refusal(self, request: Request, refused: _Refused) -> Attempt:
@@ -358,7 +386,7 @@ class ApiCandidate:
             return self._no_answer(request, "bad_response", f"an error with status 200: {found.error}")
         usage = found.usage or self._worst_case(request)
         text = None if found.text is None else self._safe(found.text)
-        reason = None if found.finish_reason is None else self._safe(found.finish_reason)
+        reason = None if found.finish_reason is None else self._safe(found.finish_reason)[:LONGEST_END]
         same: dict[str, Any] = {"usage": usage, "latency_s": latency_s, "finish_reason": reason}
         if found.refusal or reason == "refusal":
             words = self._safe(found.refusal or text or "the model refused")
@@ -473,5 +501,6 @@ def _never_reached(lost: BaseException) -> bool:
     return isinstance(lost, ClientConnectorError | ConnectionRefusedError)
 
 
-def _one_line(what: object) -> str:
-    return " ".join(str(what).split())[:500]
+def _one_line(message: str) -> str:
+    """Of a server's words, for a terminal: without control characters, which could be escapes."""
+    return " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", message).split())[:500]

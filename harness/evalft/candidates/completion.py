@@ -1,8 +1,8 @@
 """The body of a chat completion, from bytes of anyone's server to a record whose fields are what they say they are.
 
-A body is hostile input: it may be nested too deep to parse, hold numbers where text belongs, half a surrogate pair (which
-is no text and cannot be written to a file), or ends named as another provider's API does. What cannot be understood is
-absent here, so that it becomes a named failure and never an answer.
+A body is hostile input: it may be nested too deep to parse, hold numbers where text belongs, half a surrogate pair
+(which is no text and cannot be written to a file), or ends named as another provider's API does. What cannot be
+understood is absent here, so that it becomes a named failure and never an answer.
 """
 
 from __future__ import annotations
@@ -26,9 +26,8 @@ ENDS = {
     "prohibited_content": "content_filter",
     "spii": "content_filter",
 }
-"""What other APIs behind a compatible endpoint call the end of an answer (Anthropic's stop_reason, Gemini's FinishReason,
-Mistral's finish_reason), in OpenAI's words; `refusal` stays, and is one."""
-LONGEST_END = 40
+"""What other APIs behind a compatible endpoint call the end of an answer (Anthropic's stop_reason, Gemini's
+FinishReason, Mistral's finish_reason), in OpenAI's words; `refusal` stays, and is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ def parse(body: bytes) -> Completion:
 
 def whole_text(text: str) -> str:
     """Halves of surrogate pairs replaced: JSON can spell them, a file cannot hold them."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _text(content: object) -> str | None:
@@ -85,7 +84,7 @@ def _text(content: object) -> str | None:
 def _end(reason: object) -> str | None:
     if not isinstance(reason, str):
         return None
-    reason = whole_text(reason[:LONGEST_END])
+    reason = whole_text(reason)
     return ENDS.get(reason.lower(), reason)
 
 

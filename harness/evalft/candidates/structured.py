@@ -1,9 +1,10 @@
-"""Structured answers: which candidates are asked for JSON of the task's labels, and how that is asked (response_format).
+"""Structured answers: which candidates are asked for JSON of the task's labels, and how (response_format).
 
-With a schema a server can only say labels that exist. It is sent where the prompt is evalft's own, which says nothing else of
-the answer's form: a prompt of the user's may ask for reasons first, and shots show answers as plain text, so both are left
-as they are. Whoever wants plain text all the same, or another schema, says so with `extra_body: {response_format: ...}`.
-`answers` reads what comes back, and plain text too, since not every server that takes the field obeys it.
+With a schema a server can only say labels that exist. It is sent where the prompt is evalft's own, which says nothing
+else of the answer's form: a prompt of the user's may ask for reasons first, and shots show answers as plain text, so
+both are left as they are. Whoever wants plain text all the same, or another schema, says so with `extra_body:
+{response_format: ...}`. `answers` reads what comes back, and plain text too, since not every server that takes the
+field obeys it.
 """
 
 from __future__ import annotations

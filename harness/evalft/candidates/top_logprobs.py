@@ -4,8 +4,8 @@ The answer's tokens are walked from the first. At each step every listed alterna
 the probability of the path so far times its own; the chosen token extends the path until it singles out one label too.
 What no label accounts for (alternatives cut off the list, other words) is the unseen mass, stored beside the figures.
 
-In a structured answer the label stands behind `{"label": "`. Those tokens are the form's and not the model's choice, and some
-servers give them the probability they would have had without it: they count as given.
+In a structured answer the label stands behind `{"label": "`. Those tokens are the form's and not the model's choice,
+and some servers give them the probability they would have had without it: they count as given.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The tokens that a provider says it billed, from the usage object of its body.
 
-Compatible servers pass on what the model's own API calls it, so three families are read, each as its documentation says:
+Compatible servers pass on what the model's own API calls it, so three families are read, each as it documents them:
 
-- OpenAI (chat completions, responses): the prompt holds the cached tokens, the completion the reasoning tokens. Gemini and
-  xAI leave reasoning out of completion_tokens; then total_tokens is larger than the sum, and the rest was reasoning,
-  which is billed as output.
+- OpenAI (chat completions, responses): the prompt holds the cached tokens, the completion the reasoning tokens.
+  Gemini and xAI leave reasoning out of completion_tokens; then total_tokens is larger than the sum, and the rest was
+  reasoning, which is billed as output.
 - Anthropic: input_tokens leaves out what was read from or written to the cache.
 - Google: promptTokenCount holds the cached tokens, thoughtsTokenCount comes on top of candidatesTokenCount.
 """

@@ -48,7 +48,7 @@ class Forecast:
     method: ProbsMethod | None
     """The weakest among the rows; None where every row is a failure."""
     unseen: Floats
-    """(n,) the probability that any label may have beside: a label's true one is in probs (1 - unseen) + [0, unseen]."""
+    """(n,) what any label may have beside: its true probability is from probs (1 - unseen) to that plus unseen."""
     without: int = 0
     """Answers without probabilities among others that have them."""
 

@@ -9,8 +9,11 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import os
 import re
+import signal
 import string
+import threading
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +30,8 @@ from evalft.testset.rows import BadValue, as_text, kind_of, listed
 
 RIGHT_OR_WRONG = ("exact_match", "contains", "regex", "json_schema", "numeric")
 """Metrics whose row score is 0 or 1, so that over one answer per row they are shares."""
+LONGEST_S = 10.0
+"""For a pattern of the user's, on one answer."""
 
 
 def row_scores(
@@ -51,10 +56,10 @@ def _scorer(spec: MetricSpec, normalizers: Sequence[str]) -> Scorer:
         return _shipped(spec.name)
     if spec.name == "regex":
         pattern = re.compile(options["pattern"])
-        return _each(lambda answer, _target: pattern.search(answer) is not None)
+        return _each(_in_time("regex", lambda answer, _target: pattern.search(answer) is not None))
     if spec.name == "json_schema":
         is_valid = schema_validator(options["schema"])
-        return _each(lambda answer, _target: is_valid(answer))
+        return _each(_in_time("json_schema", lambda answer, _target: is_valid(answer)))
     if spec.name == "numeric":
         tolerance = float(options.get("tolerance", 0))
         return _each(lambda answer, target: _same_number(answer, target, tolerance))
@@ -73,6 +78,31 @@ def _each(score: Callable[[str, str], float]) -> Scorer:
     return lambda answers, examples: [
         float(score(answer, str(example.target))) for answer, example in zip(answers, examples, strict=True)
     ]
+
+
+def _in_time(metric: str, score: Callable[[str, str], bool]) -> Callable[[str, str], bool]:
+    """`score`, ended with a UserError where a pattern takes longer than `LONGEST_S` on one answer: a repeat within a
+    repeat takes time that doubles with each character, and the answers are strangers'. Python's re looks for signals
+    while it works; other threads than the main one, and Windows, have none to send."""
+
+    def stop(*_: object) -> None:
+        raise UserError(
+            f"task.metrics: {metric}: its pattern takes over {LONGEST_S:g} s on one answer; write it without a repeat "
+            "within a repeat, such as (a+)+"
+        )
+
+    def watched(answer: str, target: str) -> bool:
+        if os.name != "posix" or threading.current_thread() is not threading.main_thread():
+            return score(answer, target)
+        before = signal.signal(signal.SIGALRM, stop)
+        signal.setitimer(signal.ITIMER_REAL, LONGEST_S)
+        try:
+            return score(answer, target)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before or signal.SIG_DFL)
+
+    return watched
 
 
 # ---------------------------------------------------------------- normalisation

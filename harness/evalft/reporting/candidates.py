@@ -267,8 +267,16 @@ def _price(price: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     per = {
         "input": "input, per million tokens",
         "cached": "cached input, per million tokens",
+        "cache_write": "input kept in the provider's cache, per million tokens",
         "output": "output, per million tokens",
         "hour": "per hour",
     }
     facts = [(text, numbers.price(price[key])) for key, text in per.items() if price.get(key) is not None]
+    facts += [
+        (
+            f"of requests with over {tier['above']:,} input tokens",
+            f"{numbers.price(tier['input'])} input, {numbers.price(tier['output'])} output",
+        )
+        for tier in price.get("tiers") or ()
+    ]
     return tuple(facts + [(key, str(price[key])) for key in ("source", "date") if price.get(key)])
