@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from evalft import cache, candidates, scoring
+from evalft import cache, candidates, scoring, usage_seen
 from evalft.cache import Cache
 from evalft.candidates.api import ApiCandidate
 from evalft.config import CandidateConfig, Config, TaskConfig
@@ -80,6 +80,9 @@ async def _ask(jobs: Sequence[Job], config: Config, folder: RunFolder, fresh: bo
             for job, asking in askings:
                 await asking.finish()
                 progress.finished(job.title or job.candidate.name)
+                if asking.choices and isinstance(asking.candidate, ApiCandidate):
+                    answered = job.folder.read_predictions(asking.candidate.name)
+                    usage_seen.remember(job.candidate, config, job.requests, answered)
                 if asking.stopped_because:
                     folder.log(f"{asking.candidate.name} stopped: {asking.stopped_because}")
                     progress.say([f"{asking.candidate.name} stopped: {asking.stopped_because}"])

@@ -6,6 +6,7 @@ Standard output carries the result, standard error everything said on the way. E
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 import tempfile
 import traceback
@@ -188,7 +189,9 @@ def check(**options: Any) -> None:
     from evalft import checking
 
     config, out = _configure(**options)
-    checking.show(checking.check(config, out=out, limit=options["limit"]), _console())
+    same = sys.argv[sys.argv.index("check") + 1 :] if "check" in sys.argv else []
+    found = checking.check(config, out=out, limit=options["limit"])
+    checking.show(found, _console(), shlex.join(["evalft", "assess", *same]))
 
 
 @group.command()
