@@ -72,7 +72,7 @@ async def _ask(jobs: Sequence[Job], config: Config, folder: RunFolder, fresh: bo
             askings = [(job, _asking(job, config, ledger, opener, progress, stop)) for job in jobs]
             try:
                 for job, asking in askings:
-                    await _open(job, asking, folder)
+                    await _open(job, asking, folder, progress)
             except BaseException:  # raised again: whatever ends it, what was opened is closed
                 for _, asking in askings:
                     await asking.close()
@@ -133,12 +133,13 @@ def _asking(
     )
 
 
-async def _open(job: Job, asking: Asking, folder: RunFolder) -> None:
+async def _open(job: Job, asking: Asking, folder: RunFolder, progress: Progress) -> None:
     """What the candidate settled on is kept per name: the same candidate is asked alike in every job of the run."""
     name = asking.candidate.name
     settled: dict[str, Any] = dict(folder.manifest().get("settled", {}))
     await asking.open(settled.get(name))
     if asking.choices:
+        progress.choices(job.title or name, asking.choices)
         for choice in asking.choices:
             folder.log(f"{job.title or name}: {choice}")
         if isinstance(asking.candidate, ApiCandidate):

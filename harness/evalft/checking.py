@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evalft import expanding, planning, preparing, scoring, tuning
+from evalft import expanding, pipeline, planning, preparing, scoring, tuning
 from evalft.candidates.model_files import find_adapter, find_model, reads_raw_input
 from evalft.config import CandidateConfig, Config, TaskConfig, shown_spec
 from evalft.decision.reach import out_of_reach
 from evalft.decision.wording import duration
-from evalft.errors import CannotStart, UserError
+from evalft.errors import DONE, CannotStart, UserError
 from evalft.preparing import Prepared
 from evalft.prompts import Request, target_text
 from evalft.stats import power
@@ -21,6 +21,8 @@ from evalft.stats.proportion import clopper_pearson
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from evalft.progress import Progress
 
 TOKENIZED = 200
 """Rows that a tokenizer reads for a count."""
@@ -211,6 +213,17 @@ def _training(prepared: Prepared) -> list[str]:
     return [
         f"`evalft run`, should the verdict be tune, trains {shown_spec(base)}: {takes} ({'; '.join(found.assumptions)}){asked}"
     ]
+
+
+def tell(checked: Checked, progress: Progress) -> None:
+    """As events, to a program that watches."""
+    prepared = checked.prepared
+    pipeline.announce("check", prepared, progress)
+    for plan in prepared.plans:
+        fields = ("requests", "input_tokens", "output_tokens", "usd", "worst_usd", "minutes", "memory_gb", "assumes")
+        progress.emit("plan", candidate=plan.name, **{name: getattr(plan, name) for name in fields})
+    progress.say((*_training(prepared), *checked.can_show, *(f"warning: {words}" for words in checked.warnings)))
+    progress.emit("finished", status=DONE, path=str(prepared.folder.path.absolute()), summary=None, report=None)
 
 
 def show(checked: Checked, console: Console, command: str = "evalft assess") -> None:

@@ -59,7 +59,7 @@ def choose(tables: Iterable[Table], task: TaskConfig) -> tuple[str, str, list[st
         column for column in free if column not in (*inputs, *targets) and column.lower() not in ("id", "idx", "index")
     ]
     only_other = []
-    if len(others) == 1 and sorted((len(inputs), len(targets))) == [0, 1]:
+    if len(others) == 1 and _is_plain(tables, others[0]) and sorted((len(inputs), len(targets))) == [0, 1]:
         only_other = ["input" if not inputs else "target"]
         inputs, targets = inputs or others, targets or others
     if len(inputs) != 1 or len(targets) != 1:
@@ -93,6 +93,13 @@ def _ends_with_answers(tables: Iterable[Table], column: str) -> bool:
             except BadValue:
                 continue
     return False
+
+
+def _is_plain(tables: Iterable[Table], column: str) -> bool:
+    """Whether a column's first value is one that an input or a target can be."""
+    values = (row.get(column) for table in tables for row in table.rows)
+    first = next((value for value in values if not is_missing(value)), None)
+    return isinstance(first, str | int | float) or (isinstance(first, list) and all(isinstance(x, str) for x in first))
 
 
 def _unclear(tables: list[Table], columns: list[str], inputs: list[str], targets: list[str]) -> UserError:
