@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from evalft import cache, candidates, scoring
+from evalft import cache, candidates, scoring, usage_seen
 from evalft.cache import Cache
 from evalft.candidates import Candidate
 from evalft.candidates.api import ApiCandidate
@@ -74,7 +74,7 @@ async def _ask(jobs: Sequence[Job], config: Config, folder: RunFolder, fresh: bo
             askings = [(job, _asking(job, config, ledger, opener, progress, stop)) for job in jobs]
             try:
                 for job, asking in askings:
-                    await _open(job, asking, folder)
+                    await _open(job, asking, folder, progress)
             except BaseException:  # raised again: whatever ends it, what was opened is closed
                 for _, asking in askings:
                     await asking.close()
@@ -82,6 +82,9 @@ async def _ask(jobs: Sequence[Job], config: Config, folder: RunFolder, fresh: bo
             for job, asking in askings:
                 await asking.finish()
                 progress.finished(job.title or job.candidate.name)
+                if asking.choices and isinstance(asking.candidate, ApiCandidate):
+                    answered = job.folder.read_predictions(asking.candidate.name)
+                    usage_seen.remember(job.candidate, config, job.requests, answered)
                 if asking.stopped_because:
                     folder.log(f"{asking.candidate.name} stopped: {asking.stopped_because}")
                     progress.say([f"{asking.candidate.name} stopped: {asking.stopped_because}"])
@@ -132,7 +135,7 @@ def _asking(
     )
 
 
-async def _open(job: Job, asking: Asking, folder: RunFolder) -> None:
+async def _open(job: Job, asking: Asking, folder: RunFolder, progress: Progress) -> None:
     """What the candidate settled on is kept per name: the same candidate is asked alike in every job of the run."""
     name = asking.candidate.name
     if asking.owed and job.folder.path == folder.path:
@@ -140,6 +143,7 @@ async def _open(job: Job, asking: Asking, folder: RunFolder) -> None:
     settled: dict[str, Any] = dict(folder.manifest().get("settled", {}))
     await asking.open(settled.get(name))
     if asking.choices:
+        progress.choices(job.title or name, asking.choices)
         for choice in asking.choices:
             folder.log(f"{job.title or name}: {choice}")
         if isinstance(asking.candidate, ApiCandidate):

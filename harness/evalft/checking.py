@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evalft import judging, planning, preparing, scoring, tuning
-from evalft.candidates.model_files import find_adapter, find_model
-from evalft.config import Config, shown_spec
+from evalft import expanding, judging, pipeline, planning, preparing, scoring, tuning
+from evalft.candidates.model_files import find_adapter, find_model, reads_raw_input
+from evalft.config import CandidateConfig, Config, TaskConfig, shown_spec
 from evalft.decision.reach import out_of_reach
 from evalft.decision.wording import duration
-from evalft.errors import CannotStart, UserError
+from evalft.errors import DONE, CannotStart, UserError
 from evalft.preparing import Prepared
+from evalft.prompts import Request, target_text
+from evalft.stats import power
 from evalft.stats.proportion import clopper_pearson
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from evalft.progress import Progress
+
+TOKENIZED = 200
+"""Rows that a tokenizer reads for a count."""
+TYPICAL_SHARE, DIFFER = 0.8, 0.2
+"""For what a number of rows can show: the share of right rows, and of rows on which two candidates differ."""
 SHARES = frozenset({"accuracy", "exact_match", "contains", "regex", "json_schema", "numeric"})
 
 
@@ -49,6 +58,8 @@ def check(config: Config, *, out: Path | None = None, limit: int | None = None) 
             faults += error.faults
     if faults:
         raise UserError(*faults)
+    prepared = replace(prepared, plans=[_counted(plan, prepared) for plan in prepared.plans])
+    too_long = _rows_over_max_length(prepared)
     groups = scoring.group_numbers(data.test)
     unreachable = out_of_reach(
         config.parsed_thresholds,
@@ -58,10 +69,14 @@ def check(config: Config, *, out: Path | None = None, limit: int | None = None) 
         groups=None if groups is None else int(groups.max()) + 1,
     )
     tuning.check_base(config)
-    can_show = [*(_needed_right(config, len(data.test))), *(one.sentence() for one in unreachable)]
+    can_show = [
+        *_resolution(config, len(data.test), grouped=groups is not None),
+        *_needed_right(config, len(data.test)),
+        *(one.sentence() for one in unreachable),
+    ]
     if not config.thresholds:
         can_show.append("no thresholds are set: there will be no verdict, and `evalft run` needs one")
-    warnings = (*data.warnings, *scoring.check_gold(data.test, config.task), *_missing_keys(config))
+    warnings = (*data.warnings, *scoring.check_gold(data.test, config.task), *_missing_keys(config), *too_long)
     return Checked(prepared, tuple(can_show), warnings)
 
 
@@ -72,6 +87,91 @@ def _missing_keys(config: Config) -> list[str]:
         key = "OPENAI_API_KEY" if candidate.provider == "openai" else provider.api_key_env if provider else None
         if key and not os.environ.get(key):
             lines.append(f"{candidate.name}: the environment variable {key} is not set; it is needed to assess")
+    return lines
+
+
+def _counted(plan: planning.CandidatePlan, prepared: Prepared) -> planning.CandidatePlan:
+    """The plan of a local model with its own tokenizer's count of a sample of the requests, chat template included."""
+    config = prepared.config
+    candidate = next(one for one in config.candidates if one.name == plan.name)
+    requests = prepared.requests[plan.name]
+    counts = _own_tokens(candidate, config.task, requests[:: max(1, len(requests) // TOKENIZED)])
+    if not counts:
+        return plan
+    tokens_in = round(sum(counts) / len(counts) * len(requests))
+    return replace(
+        plan,
+        input_tokens=tokens_in,
+        minutes=planning.local_minutes(candidate, config.task, len(requests), tokens_in, plan.output_tokens),
+        assumes=f"{plan.assumes}; input tokens as its tokenizer counts {len(counts):,} of the requests",
+    )
+
+
+def _own_tokens(candidate: CandidateConfig, task: TaskConfig, requests: Sequence[Request]) -> list[int]:
+    """Tokens of each request as a local model reads it; empty where it is not a folder."""
+    if candidate.provider != "hf" or not Path(candidate.model_id).is_dir():
+        return []
+    from evalft.candidates.model_loading import load_tokenizer
+    from evalft.candidates.model_prompts import ModelPrompts
+
+    where = f"candidate {candidate.name}"
+    adapter = find_adapter(candidate.adapter, where) if candidate.adapter and Path(candidate.adapter).is_dir() else None
+    tokenizer = load_tokenizer(find_model(candidate.model_id, candidate.revision, where), adapter, where)
+    options = {"enable_thinking": False, **((candidate.extra_body or {}).get("chat_template_kwargs") or {})}
+    prompts = ModelPrompts(tokenizer, task.labels or (), options)
+    rows = prompts.raw_rows(requests) if reads_raw_input(candidate.model_id) else prompts.rows(requests)
+    return [len(row.tokens) for row in rows]
+
+
+def _rows_over_max_length(prepared: Prepared) -> list[str]:
+    """A warning where some train rows do not fit `tune.max_length`. Raises UserError where none does: training would end
+    there."""
+    config, most = prepared.config, prepared.config.tune.max_length
+    bases = [one.name for one in config.candidates if planning.trainable(one)]
+    if most is None or not (config.tune.base or len(bases) == 1):
+        return []
+    base = preparing.untuned(config, None if config.tune.base else bases[0])
+    rows = (prepared.data.train or prepared.data.test)[:TOKENIZED]
+    asked = preparing.requests_for(config, base, rows, train=prepared.data.train)
+    taught = [
+        Request(one.id, one.index, 0, ({"role": "user", "content": target_text(config.task, row.target)},))
+        for one, row in zip(asked, rows, strict=True)
+    ]
+    counts = [
+        sum(pair) for pair in zip(*(_own_tokens(base, config.task, each) for each in (asked, taught)), strict=True)
+    ]
+    over = sum(count > most for count in counts)
+    if counts and over == len(counts):
+        raise UserError(
+            f"tune.max_length: {most}: none of the first {len(counts):,} rows fits; the shortest takes about {min(counts):,} "
+            f"tokens, the longest {max(counts):,}"
+        )
+    share = f"{over:,} of the first {len(counts):,} rows"
+    return (
+        [f"tune.max_length: {most}: {share} take about more tokens and would be left out of training"] if over else []
+    )
+
+
+def _resolution(config: Config, n: int, *, grouped: bool) -> list[str]:
+    """How fine a difference n rows show, and how many rows the thresholds on shares of rows take."""
+    level = (1 - config.decide.confidence) / 2
+    rows = "rows, taken one by one though they come in groups" if grouped else "rows"
+    width = power.half_width(TYPICAL_SHARE, n, level)
+    smallest = power.detectable_difference(n, DIFFER, level)
+    told = f"a true difference of {smallest:.1%}" if smallest is not None else "no true difference that small"
+    lines = [
+        f"with {n:,} {rows}, a share near {TYPICAL_SHARE:.0%} is known to about {width:.1%} either way; of two candidates that "
+        f"differ on {DIFFER:.0%} of the rows, {told} is shown with {power.CHANCE:.0%} chance"
+    ]
+    for threshold in config.parsed_thresholds:
+        if threshold.metric in SHARES and threshold.op == ">=" and 0 < threshold.bound < 1:
+            true = (1 + threshold.bound) / 2
+            needed = power.rows_to_show(threshold.bound, true, level / len(config.candidates))
+            takes = f"about {needed:,} rows" if needed else "more than 100,000 rows"
+            lines.append(
+                f"{threshold.metric} {threshold.require}: a candidate truly right on {true:.1%} takes {takes} to be shown to "
+                f"pass with {power.CHANCE:.0%} chance"
+            )
     return lines
 
 
@@ -99,19 +199,33 @@ def _training(prepared: Prepared) -> list[str]:
     if base is None or not config.thresholds:
         return []
     found = planning.training_estimate(config, config.task, base, data.train or data.test, None)
-    teacher = config.expand.teacher
-    rows = (config.expand.target_rows or planning.DEFAULT_TARGET_ROWS) - len(data.train)
-    asked = (
-        f"; before that, {teacher} is asked for about {rows:,} rows, not counted above" if teacher and rows > 0 else ""
-    )
+    teacher = expanding.teacher_plan(config, data)
+    asked = ""
+    if teacher:
+        cost = "which runs here" if teacher.usd is None else f"about ${teacher.usd:.4f}"
+        asked = (
+            f"; before that, {teacher.teacher} is asked {teacher.requests:,} times, about {teacher.input_tokens:,} tokens in "
+            f"and {teacher.output_tokens:,} out, {cost}, not counted above"
+        )
     takes = f"{duration(found.hours)} of computing, {found.memory_gb:.1f} GB"
     return [
         f"`evalft run`, should the verdict be tune, trains {shown_spec(base)}: {takes} ({'; '.join(found.assumptions)}){asked}"
     ]
 
 
-def show(checked: Checked, console: Console) -> None:
-    """As plain lines and one table, readable at 80 columns."""
+def tell(checked: Checked, progress: Progress) -> None:
+    """As events, to a program that watches."""
+    prepared = checked.prepared
+    pipeline.announce("check", prepared, progress)
+    for plan in prepared.plans:
+        fields = ("requests", "input_tokens", "output_tokens", "usd", "worst_usd", "minutes", "memory_gb", "assumes")
+        progress.emit("plan", candidate=plan.name, **{name: getattr(plan, name) for name in fields})
+    progress.say((*_training(prepared), *checked.can_show, *(f"warning: {words}" for words in checked.warnings)))
+    progress.emit("finished", status=DONE, path=str(prepared.folder.path.absolute()), summary=None, report=None)
+
+
+def show(checked: Checked, console: Console, command: str = "evalft assess") -> None:
+    """As plain lines and one table, readable at 80 columns; `command` is what starts the run."""
     from rich.table import Table
 
     from evalft.reporting.text import printable
@@ -154,4 +268,4 @@ def show(checked: Checked, console: Console) -> None:
         line(f"- {words}")
     for words in checked.warnings:
         line(f"warning: {words}")
-    line(f"run folder: {prepared.folder.path}; start with `evalft assess`")
+    line(f"run folder: {prepared.folder.path}; start with `{command}`")

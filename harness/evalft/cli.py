@@ -6,10 +6,12 @@ Standard output carries the result, standard error everything said on the way. E
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from evalft.concluding import Assessment
     from evalft.config import Config
+    from evalft.progress import Progress
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -88,6 +91,8 @@ def _run_options(command: Command) -> Command:
         click.option("--max-cost", type=click.FloatRange(min=0), metavar="USD", help="Hard cap on new spending."),
         click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The run folder."),
         click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any config value, e.g. limits.timeout_s=30."),
+        click.option("--json", "as_json", is_flag=True, help="What happens as JSON lines on standard output, nothing else there."),
+        click.option("-v", "--verbose", is_flag=True, help="Say each choice that is made, as log.txt has it."),
     ]  # fmt: skip
     for option in reversed(options):
         command = option(command)
@@ -101,13 +106,11 @@ def _run_options(command: Command) -> Command:
 def assess(fresh: bool, exit_code: bool, **options: Any) -> int:
     """Score every candidate on every row, decide, report."""
     from evalft import pipeline
-    from evalft.progress import Progress
 
-    config, out = _configure(**options)
-    console = _console(stderr=True)
-    progress = Progress(console)
-    result = pipeline.assess(config, out=out, limit=options["limit"], fresh=fresh, progress=progress)
-    return _show(result, exit_code)
+    with _watched(**options) as progress:
+        config, out = _configure(**options)
+        result = pipeline.assess(config, out=out, limit=options["limit"], fresh=fresh, progress=progress)
+        return _finish(result, exit_code, progress, options["as_json"])
 
 
 @group.command()
@@ -118,14 +121,13 @@ def assess(fresh: bool, exit_code: bool, **options: Any) -> int:
 def run(fresh: bool, train_here: bool, exit_code: bool, **options: Any) -> int:
     """Assess; where the verdict is tune: expand the data, train, assess the tuned model, compare."""
     from evalft import pipeline
-    from evalft.progress import Progress
 
-    config, out = _configure(**options)
-    progress = Progress(_console(stderr=True))
-    result = pipeline.run(
-        config, out=out, limit=options["limit"], fresh=fresh, train_here=train_here, progress=progress
-    )
-    return _show(result, exit_code)
+    with _watched(**options) as progress:
+        config, out = _configure(**options)
+        result = pipeline.run(
+            config, out=out, limit=options["limit"], fresh=fresh, train_here=train_here, progress=progress
+        )
+        return _finish(result, exit_code, progress, options["as_json"])
 
 
 def _training_options(command: Command) -> Command:
@@ -134,6 +136,7 @@ def _training_options(command: Command) -> Command:
         click.option("--max-cost", type=click.FloatRange(min=0), metavar="USD", help="Hard cap on new spending."),
         click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The run folder."),
         click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any config value, e.g. tune.epochs=3."),
+        click.option("-v", "--verbose", is_flag=True, help="Say each choice that is made, as log.txt has it."),
     ]  # fmt: skip
     for option in reversed(options):
         command = option(command)
@@ -148,7 +151,7 @@ def expand(**options: Any) -> None:
     from evalft.progress import Progress
 
     config, out = _configure(**options)
-    path = pipeline.expand(config, out=out, progress=Progress(_console(stderr=True)))
+    path = pipeline.expand(config, out=out, progress=Progress(_console(stderr=True), verbose=options["verbose"]))
     click.echo(path / "data" / "README.md")
 
 
@@ -160,7 +163,7 @@ def tune(**options: Any) -> None:
     from evalft.progress import Progress
 
     config, out = _configure(**options)
-    path = pipeline.tune(config, out=out, progress=Progress(_console(stderr=True)))
+    path = pipeline.tune(config, out=out, progress=Progress(_console(stderr=True), verbose=options["verbose"]))
     click.echo(f"{path / 'stages.json'}\nscore the chosen stage on test with: evalft run {path}")
 
 
@@ -187,8 +190,14 @@ def check(**options: Any) -> None:
     """Validate config, data and models; estimate what assess would take. Spends nothing."""
     from evalft import checking
 
-    config, out = _configure(**options)
-    checking.show(checking.check(config, out=out, limit=options["limit"]), _console())
+    with _watched(**options) as progress:
+        config, out = _configure(**options)
+        found = checking.check(config, out=out, limit=options["limit"])
+        if options["as_json"]:
+            checking.tell(found, progress)
+            return
+        same = sys.argv[sys.argv.index("check") + 1 :] if "check" in sys.argv else []
+        checking.show(found, _console(), shlex.join(["evalft", "assess", *same]))
 
 
 @group.command()
@@ -349,6 +358,30 @@ def _threshold_values(thresholds: Sequence[str]) -> dict[str, Any]:
             raise UserError(f"--threshold {text!r}: write it as 'accuracy >= 0.9' or 'cost_per_query <= 0.001'")
         values[f"thresholds.{found[1]}"] = found[2].strip()
     return values
+
+
+@contextmanager
+def _watched(as_json: bool = False, verbose: bool = False, **_: Any) -> Iterator[Progress]:
+    """What a person sees on the way, on standard error; under --json what happens, on standard output, a mistake too."""
+    from evalft import events
+    from evalft.progress import Progress
+
+    emit = events.to(sys.stdout) if as_json else events.nobody
+    try:
+        yield Progress(_console(stderr=True), quiet=as_json and not verbose, verbose=verbose, emit=emit)
+    except EvalftError as error:
+        emit("error", lines=str(error).splitlines(), status=error.status)
+        raise
+
+
+def _finish(result: Assessment, exit_code: bool, progress: Progress, as_json: bool) -> int:
+    status = result.verdict_status if exit_code else result.status
+    if not as_json:
+        return _show(result, exit_code)
+    path = result.path.absolute()
+    files = {name: str(path / file) for name, file in (("summary", "summary.json"), ("report", "report.html"))}
+    progress.emit("finished", status=status, path=str(path), **files)
+    return status
 
 
 def _show(result: Assessment, exit_code: bool) -> int:

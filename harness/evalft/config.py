@@ -300,7 +300,7 @@ class TuneConfig(Section):
     rounds: Annotated[Int, Field(ge=1)] = 1
     lora: LoraConfig | None = None
     epochs: Annotated[Float, Field(gt=0)] | None = None
-    learning_rate: Annotated[Float, Field(gt=0)] | None = None
+    learning_rate: Annotated[Float, Field(gt=0, le=1)] | None = None
     batch_size: Annotated[Int, Field(ge=1)] | None = None
     max_length: Annotated[Int, Field(ge=1)] | None = None
     precision: Text | None = None
@@ -445,6 +445,8 @@ def _apply_override(data: dict[str, Any], override: str, said: dict[Place, int])
     parts = key.strip().split(".")
     _put(data, parts, value, f"--set {key}")
     place = tuple(int(part) if part.isdigit() else part for part in parts)
+    for end in range(1, len(place)):
+        said.setdefault(place[:end], 0)  # a section that no line of the file opens
     for known in [known for known in said if known[: len(place)] == place]:
         del said[known]
     said[place] = 0  # line 0: named on the command line

@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import Any
 
-from evalft import planning, scoring
+from evalft import planning, scoring, token_counts
 from evalft.asking import Job, ask
 from evalft.config import CandidateConfig, Config, MetricSpec, ShotsConfig, TaskConfig
 from evalft.errors import UserError
@@ -32,10 +32,11 @@ from evalft.expansion import (
 from evalft.expansion.drafts import Draft, Removed, can_expand, example_of
 from evalft.expansion.validation import Target
 from evalft.preparing import Prepared, requests_for
-from evalft.prices import hour_price, token_price
+from evalft.prices import TokenPrice, hour_price, token_price
 from evalft.progress import Progress
 from evalft.prompts import Request
-from evalft.records import Example, Failure, Outcome, Prediction
+from evalft.records import Example, Failure, Outcome, Prediction, Usage
+from evalft.testset import TestSet
 
 CHECKED_ROWS = 50
 """Train rows that the teacher is tried on first."""
@@ -78,6 +79,47 @@ def teacher_of(config: Config) -> CandidateConfig | None:
             f"{{model: {spec}, price: {{input: 0.20, output: 0.60}}}} (USD per million tokens)"
         ) from None
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherPlan:
+    """What an expansion asks the teacher, predicted before anything is."""
+
+    teacher: str
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    usd: float | None
+    """None: it runs here."""
+
+
+def teacher_plan(config: Config, data: TestSet) -> TeacherPlan | None:
+    """Train rows to try it on, requests that write twice the inputs that are wanted (half of them are taken to be dropped), and
+    an answer to each input that is kept. None without a teacher, or where no rows are wanted."""
+    teacher, train = teacher_of(config), list(data.train)
+    wanted = max(0, (config.expand.target_rows or planning.DEFAULT_TARGET_ROWS) - len(train))
+    if teacher is None or not train or not wanted:
+        return None
+    checked = train[:CHECKED_ROWS]
+    answering = requests_for(config, teacher, checked, train=train)
+    per_answer_in = token_counts.of_requests(answering) / len(checked)
+    per_answer_out = planning.predicted_output(config.task, checked) / len(checked)
+    if planning.is_reasoning(teacher):
+        per_answer_out += planning.max_tokens(teacher, config.task, train) / 4
+    answers = len(checked) + wanted
+    writing: list[Request] = []
+    written = 0.0
+    if "generate" in (config.expand.methods or ["generate"]):
+        planned = self_instruct.plan(
+            train, config.task, count=2 * wanted, per_request=INPUTS_PER_REQUEST, seed=config.expand.seed
+        )
+        writing = [Request("", i, 0, messages) for i, (messages, _) in enumerate(planned)]
+        written = 2 * wanted * sum(token_counts.estimate(str(row.input)) for row in checked) / len(checked)
+    tokens_in = round(per_answer_in * answers + token_counts.of_requests(writing))
+    tokens_out = round(per_answer_out * answers + written)
+    price = _price(teacher, config)
+    usd = price.cost_usd(Usage(tokens_in, tokens_out)) if isinstance(price, TokenPrice) else None
+    return TeacherPlan(teacher.name, answers + len(writing), tokens_in, tokens_out, usd)
 
 
 def _said(facts: Mapping[str, Any], config: Config) -> str:

@@ -10,12 +10,14 @@ from rich.console import Console
 from evalft import errors, expanding, judging, summary, tuning
 from evalft.asking import Job, Unfinished, ask
 from evalft.concluding import Assessment, conclude, price_then
-from evalft.config import Config, load
+from evalft.config import Config, load, shown_spec
 from evalft.errors import UserError
 from evalft.preparing import Prepared, dev_requests, model_digests, prepare
 from evalft.progress import Progress
 from evalft.tuning import Waiting
 
+SHOWN = tuple("name model role metrics cost_per_query_usd latency_s coverage thresholds status".split())
+"""Of a candidate's entry in summary.json, what an event holds."""
 SPLIT_SHARE = 0.5
 """Of a lone test file that stays test, where `run` splits it."""
 
@@ -37,6 +39,7 @@ def assess(
     prepared = prepare(config, out=out, limit=limit)
     with prepared.folder.locked():
         prepared = _open_folder(prepared, fresh)
+        announce("assess", prepared, progress)
         result = _assess(prepared, progress)
         prepared.folder.update_manifest(complete=result.status in (errors.DONE, errors.COVERAGE))
         return result
@@ -65,6 +68,7 @@ def run(
     progress.say(line for line in prepared.data.assumed if line.startswith("split:"))
     with prepared.folder.locked():
         prepared = _open_folder(prepared, fresh)
+        announce("run", prepared, progress)
         result = _assess(prepared, progress)
         if result.wants_training and prepared.folder.manifest()["stages"]["assess"] == "done":
             result = _train(prepared, train_here, progress)
@@ -111,6 +115,27 @@ def decide_again(path: Path, config: Config) -> Assessment:
 # ---------------------------------------------------------------- stages
 
 
+def announce(command: str, prepared: Prepared, progress: Progress) -> None:
+    """What begins, and what was chosen of the data: to whoever watches, and to log.txt where there is a run folder."""
+    task, folder = prepared.config.task, prepared.folder
+    progress.emit(
+        "started",
+        command=command,
+        task=task.name,
+        type=task.type,
+        examples=len(prepared.data.test),
+        folder=str(folder.path),
+        candidates=[
+            {"name": one.name, "model": shown_spec(one.model), "requests": plan.requests}
+            for one, plan in zip(prepared.config.candidates, prepared.plans, strict=True)
+        ],
+    )
+    progress.choices(None, prepared.data.assumed)
+    if folder.exists():
+        for line in prepared.data.assumed:
+            folder.log(f"{command}: {line}")
+
+
 def _assess(prepared: Prepared, progress: Progress) -> Assessment:
     """Every candidate on every test row, whatever is not answered yet."""
     config, folder = prepared.config, prepared.folder
@@ -136,7 +161,11 @@ def _assess(prepared: Prepared, progress: Progress) -> Assessment:
         judging.ask(config, prepared.data.test, folder, fresh=manifest["fresh"], progress=progress)
     except Unfinished as unfinished:
         why_partial = unfinished.why
-    return conclude(prepared, why_partial)
+    result = conclude(prepared, why_partial)
+    for entry in result.summary["candidates"]:
+        progress.emit("candidate", **{key: entry[key] for key in SHOWN})
+    progress.emit("verdict", **(result.summary["verdict"] or {"action": None}))
+    return result
 
 
 def _train(prepared: Prepared, train_here: bool, progress: Progress) -> Assessment:

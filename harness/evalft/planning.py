@@ -1,7 +1,7 @@
 """config x test set -> what will be asked and what it will take, before anything is spent.
 
-Token counts are estimates from the length of the text (about 4 bytes a token) where no tokenizer is at hand; each
-figure that rests on an assumption says so. `training_plan` estimates what tuning would take, for rule 4 of the decision.
+Input tokens are predicted from the texts (`token_counts`), corrected by what earlier answers of the model were billed where there
+are some (`usage_seen`); each figure that rests on an assumption says so. `training_plan` estimates what tuning would take, for rule 4 of the decision.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from evalft import hyperparameters
+from evalft import hyperparameters, token_counts
 from evalft.config import CandidateConfig, Config, TaskConfig
 from evalft.prices import HourPrice, TokenPrice, hour_price, token_price
 from evalft.prompts import Request, target_text
@@ -25,6 +26,8 @@ SECONDS_PER_ANSWER = 1.0
 SAMPLES_PER_PAIR = 8
 """Answers that a preference pair is chosen from."""
 DEFAULT_TARGET_ROWS = 300
+READING_FLOPS_PER_S, WRITING_FLOPS_PER_S = 1.1e11, 1.9e10
+"""Medians of four Llamas of 1 to 15 million parameters on two CPU cores in float32 (0.7-1.2e11 and 1.3-2.9e10)."""
 FLOPS_PER_S = {"gpu": 1e14, "cpu": 4e10}
 """Effective training speed that the estimate assumes: a data-centre GPU in bf16, one CPU core pair in float32."""
 
@@ -52,6 +55,17 @@ def max_tokens(candidate: CandidateConfig, task: TaskConfig, examples: Sequence[
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """What earlier answers of a model were billed, and how long they took."""
+
+    answers: int
+    input_ratio: float
+    """Input tokens billed over those that `token_counts` predicts for the same requests."""
+    latency_s: float
+    """Mean, of a try that succeeded."""
+
+
+@dataclass(frozen=True, slots=True)
 class CandidatePlan:
     """What asking one candidate takes. USD and minutes are estimates; `worst_usd` is a bound."""
 
@@ -69,15 +83,20 @@ class CandidatePlan:
 
 
 def plan(
-    config: Config, task: TaskConfig, examples: Sequence[Example], requests: Mapping[str, Sequence[Request]]
+    config: Config,
+    task: TaskConfig,
+    examples: Sequence[Example],
+    requests: Mapping[str, Sequence[Request]],
+    seen: Mapping[str, Seen] = MappingProxyType({}),
 ) -> list[CandidatePlan]:
-    """One plan per candidate. Raises UserError where a price is not known."""
-    answers = sum(estimated_tokens(target_text(task, example.target)) for example in examples)
+    """One plan per candidate; `seen` is what earlier answers were billed, by name. Raises UserError where a price is not
+    known."""
+    answers = predicted_output(task, examples)
     plans = []
     for candidate in config.candidates:
         asked = requests[candidate.name]
         limit = max_tokens(candidate, task, examples)
-        tokens_in = sum(estimated_tokens(message["content"]) + 4 for request in asked for message in request.messages)
+        tokens_in = token_counts.of_requests(asked)
         tokens_out = answers * candidate.samples
         if candidate.provider == "file":
             price = token_price(candidate) if candidate.price else None
@@ -90,26 +109,57 @@ def plan(
         if candidate.provider in ("hf", "fake"):
             weights = weights_gb(candidate.model_id)
             hours = hour_price(candidate, config) if candidate.provider == "hf" else None
+            minutes = local_minutes(candidate, task, len(asked), tokens_in, tokens_out)
             plans.append(
                 CandidatePlan(
-                    candidate.name, len(asked), tokens_in, tokens_out, limit, 0.0, 0.0, None,
+                    candidate.name, len(asked), tokens_in, tokens_out, limit, 0.0, 0.0, minutes,
                     None if weights is None else 1.2 * weights, hours,
-                    "runs here; minutes are known once it runs",
+                    "runs here" if minutes is None else
+                    f"runs here, at {READING_FLOPS_PER_S:g} FLOP/s reading and {WRITING_FLOPS_PER_S:g} writing on an idle CPU",
                 )
             )  # fmt: skip
             continue
         price = token_price(candidate)
+        before = seen.get(candidate.name)
+        tokens_in = round(tokens_in * before.input_ratio) if before else tokens_in
         reasoning = limit // 4 * len(asked) if is_reasoning(candidate) else 0
         usd = (tokens_in * price.input + (tokens_out + reasoning) * price.output) / 1e6
-        worst = (tokens_in * BYTES_PER_TOKEN * price.input + limit * len(asked) * price.output) / 1e6
-        minutes = len(asked) * SECONDS_PER_ANSWER / config.limits.concurrency / 60
+        most_in = token_counts.text_bytes(asked) + sum(16 * len(request.messages) + 32 for request in asked)
+        worst = (most_in * price.input + limit * len(asked) * price.output) / 1e6
+        answer_s = before.latency_s if before else SECONDS_PER_ANSWER
+        minutes = len(asked) * answer_s / min(config.limits.concurrency, max(1, len(asked))) / 60
+        known = (
+            f"input tokens and {answer_s:.2g} s an answer as {before.answers:,} earlier answers of this model were billed and took"
+            if before
+            else f"input tokens as OpenAI's o200k counts text like this, {answer_s:g} s an answer"
+        )
         plans.append(
             CandidatePlan(
                 candidate.name, len(asked), tokens_in, tokens_out + reasoning, limit, usd, worst, minutes, None, price,
-                f"{BYTES_PER_TOKEN} bytes a token, {SECONDS_PER_ANSWER:g} s an answer, {config.limits.concurrency} at once",
+                f"{known}, {config.limits.concurrency} at once; answers as long as the targets"
+                + (", and thinking a quarter of max_tokens" if reasoning else ""),
             )
         )  # fmt: skip
     return plans
+
+
+def predicted_output(task: TaskConfig, examples: Sequence[Example]) -> int:
+    """Tokens of the answers that a perfect candidate gives."""
+    return round(sum(token_counts.estimate(target_text(task, example.target)) for example in examples))
+
+
+def local_minutes(
+    candidate: CandidateConfig, task: TaskConfig, requests: int, tokens_in: float, tokens_out: float
+) -> float | None:
+    """Two FLOPs a parameter and token (Kaplan et al. 2020), at the speed of a CPU of two cores; label scoring reads every
+    label behind each prompt and writes nothing. None where the size is not known, or on a GPU: not measured there."""
+    parameters = _parameters(candidate.model_id)
+    if parameters is None or has_gpu():
+        return None
+    if task.type == "classification":
+        tokens_in += requests * sum(token_counts.estimate(label) for label in task.labels or ())
+        tokens_out = 0
+    return 2 * parameters * (tokens_in / READING_FLOPS_PER_S + tokens_out / WRITING_FLOPS_PER_S) / 60
 
 
 # ---------------------------------------------------------------- training

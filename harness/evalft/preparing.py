@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from evalft import candidates, judging, planning, prompts, scoring, shots, testset
+from evalft import candidates, judging, planning, prompts, scoring, shots, testset, usage_seen
 from evalft.candidates import recorded
 from evalft.candidates.model_files import ModelFiles, reads_raw_input, share_that_fits
 from evalft.config import CandidateConfig, Config, ShotsConfig, digest, shown_spec
@@ -73,7 +73,7 @@ def prepare(
     for candidate in grown.candidates:
         if candidate.name not in requests:
             requests[candidate.name] = _requests(config, candidate, data)
-    plans = planning.plan(grown, config.task, data.test, requests)
+    plans = planning.plan(grown, config.task, data.test, requests, usage_seen.read(grown))
     return Prepared(grown, config, data, requests, plans, folder, whole, asked, roles)
 
 

@@ -8,22 +8,24 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
+from evalft.events import Emit, nobody
 from evalft.records import Failure, Outcome
 from evalft.stats.proportion import clopper_pearson
 
 PLAIN_EVERY_S = 10.0
 TRAINING_EVERY_S = 5.0
+EVENTS_PER_CANDIDATE = 20
 
 RowScore = Callable[[Outcome], float]
 """Primary metric of one answered example, 0..1."""
@@ -57,15 +59,19 @@ class _Line:
         self.whole = self.whole and score in (0.0, 1.0)
         self.latest.append(time.monotonic())
 
-    def score(self) -> str:
+    def estimate(self) -> tuple[float, float | None, float | None] | None:
         """The running primary metric, with its 95 % interval where it is a proportion."""
         if not self.done or not self.metric:
+            return None
+        low, high = clopper_pearson(round(self.score_sum), self.done, 0.025) if self.whole else (None, None)
+        return self.score_sum / self.done, low, high
+
+    def score(self) -> str:
+        found = self.estimate()
+        if found is None:
             return ""
-        mean = self.score_sum / self.done
-        if not self.whole:
-            return f"{self.metric} {mean:.3f}"
-        low, high = clopper_pearson(round(self.score_sum), self.done, 0.025)
-        return f"{self.metric} {mean:.3f} ({low:.2f}-{high:.2f})"
+        mean, low, high = found
+        return f"{self.metric} {mean:.3f}" + (f" ({low:.2f}-{high:.2f})" if low is not None else "")
 
     def left(self) -> str:
         if self.finished or len(self.latest) < 10:
@@ -73,8 +79,10 @@ class _Line:
         seconds = (time.monotonic() - self.latest[0]) / (len(self.latest) - 1) * (self.total - self.done)
         return f"{_duration(seconds)} left"
 
-    def failed(self) -> str:
-        return ", ".join(f"{count} {kind}" for kind, count in self.failures.most_common()) if self.failures else ""
+    def troubles(self) -> tuple[str, str]:
+        """(failures by kind, how many were not asked anew)."""
+        failed = ", ".join(f"{count} {kind}" for kind, count in self.failures.most_common())
+        return failed, f"{self.cached} from cache" if self.cached else ""
 
 
 def _duration(seconds: float) -> str:
@@ -82,11 +90,13 @@ def _duration(seconds: float) -> str:
 
 
 class Progress(AbstractContextManager["Progress"]):
-    """Shows on `console` (standard error). `money` gives USD spent and left."""
+    """Shows on `console` (standard error)."""
 
-    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+    def __init__(self, console: Console, *, quiet: bool = False, verbose: bool = False, emit: Emit = nobody) -> None:
+        """`verbose`: each choice is said as well; `emit`: what happens goes to a program that watches, too."""
         self._console = console
-        self._quiet = quiet
+        self._quiet, self._verbose = quiet, verbose
+        self.emit = emit
         self._lines: list[_Line] = []
         self._money: Callable[[], tuple[float, float]] = lambda: (0.0, 0.0)
         self._live: Live | None = None
@@ -95,7 +105,9 @@ class Progress(AbstractContextManager["Progress"]):
     def __enter__(self) -> Progress:
         self._lines = []
         if self._console.is_terminal and not self._quiet:
-            self._live = Live(console=self._console, get_renderable=self._table, refresh_per_second=4, transient=True)
+            self._live = Live(
+                console=self._console, get_renderable=self._rendered, refresh_per_second=4, transient=True
+            )
             self._live.start()
         return self
 
@@ -117,6 +129,8 @@ class Progress(AbstractContextManager["Progress"]):
         def take(outcome: Outcome) -> None:
             line.take(outcome)
             self._plain(line)
+            if line.done == line.total or line.done % max(1, line.total // EVENTS_PER_CANDIDATE) == 0:
+                self._emit_progress(line)
 
         return take
 
@@ -128,6 +142,7 @@ class Progress(AbstractContextManager["Progress"]):
 
     def training(self, stage: str, line: Mapping[str, Any]) -> None:
         """A line that a recipe logged: step, steps, loss, seconds so far."""
+        self.emit("training", stage=stage, **{key: line[key] for key in ("step", "steps", "loss", "seconds")})
         done = line["step"] >= line["steps"]
         if not done and time.monotonic() - self._last_plain < TRAINING_EVERY_S:
             return
@@ -136,7 +151,20 @@ class Progress(AbstractContextManager["Progress"]):
         rest = "" if done else f", {_duration(left)} left"
         self.say([f"{stage}  step {line['step']}/{line['steps']}  loss {line['loss']:.4g}{rest}"])
 
+    def choices(self, candidate: str | None, lines: Sequence[str]) -> None:
+        """What the program chose, for a candidate or (None) for the data."""
+        if lines:
+            self.emit("choices", candidate=candidate, lines=list(lines))
+        if self._verbose:
+            self._print(f"{candidate}: {line}" if candidate else line for line in lines)
+
     def say(self, lines: Iterable[str]) -> None:
+        lines = list(lines)
+        for line in lines:
+            self.emit("said", line=line)
+        self._print(lines)
+
+    def _print(self, lines: Iterable[str]) -> None:
         if not self._quiet:
             for line in lines:
                 self._console.print(escape(line), highlight=False, soft_wrap=True)
@@ -145,16 +173,42 @@ class Progress(AbstractContextManager["Progress"]):
         if self._live or self._quiet or (not now and time.monotonic() - self._last_plain < PLAIN_EVERY_S):
             return
         self._last_plain = time.monotonic()
-        self.say(["  ".join(part for part in self._parts(line) if part)])
+        parts = (line.name, f"{line.done}/{line.total}", line.score(), self._spent(), line.left(), *line.troubles())
+        self._print(["  ".join(part for part in parts if part)])
 
-    def _parts(self, line: _Line) -> tuple[str, ...]:
+    def _emit_progress(self, line: _Line) -> None:
+        score, low, high = line.estimate() or (None, None, None)
+        self.emit(
+            "progress",
+            name=line.name,
+            done=line.done,
+            total=line.total,
+            metric=line.metric or None,
+            score=score,
+            low=low,
+            high=high,
+            failures=dict(line.failures),
+            cached=line.cached,
+            usd_spent=self._money()[0],
+        )
+
+    def _spent(self) -> str:
         spent, left = self._money()
-        money = f"${spent:.4f} spent, ${max(0.0, left):.2f} left" if spent else ""
-        cached = f"{line.cached} from cache" if line.cached else ""
-        return (line.name, f"{line.done}/{line.total}", line.score(), money, line.left(), line.failed(), cached)
+        return f"${spent:.4f} spent, ${max(0.0, left):.2f} left" if spent else ""
 
-    def _table(self) -> Table:
-        table = Table.grid(padding=(0, 2))
-        for line in self._lines:
-            table.add_row(*(escape(part) for part in self._parts(line)))
-        return table
+    def _rendered(self) -> Group:
+        """A line per candidate, its failures and the money below: never wider than the terminal, so that nothing wraps."""
+        counts = [f"{line.done}/{line.total}" for line in self._lines]
+        scores = [line.score() for line in self._lines]
+        widest = [max(map(len, cells), default=0) for cells in (counts, scores)]
+        room = max(12, self._console.width - sum(widest) - len("  ") * 3 - len("999 min left"))
+        rows = []
+        for line, count, score in zip(self._lines, counts, scores, strict=True):
+            name = line.name if len(line.name) <= room else f"{line.name[: room - 1]}…"
+            width = min(room, max(len(other.name) for other in self._lines))
+            rows.append(f"{name:{width}}  {count:>{widest[0]}}  {score:{widest[1]}}  {line.left()}".rstrip())
+            if any(line.troubles()):
+                rows.append("  " + ", ".join(filter(None, line.troubles())))
+        if self._spent():
+            rows.append(self._spent())
+        return Group(*(Text(row, no_wrap=True, overflow="ellipsis") for row in rows))

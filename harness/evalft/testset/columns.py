@@ -55,16 +55,23 @@ def choose(tables: Iterable[Table], task: TaskConfig) -> tuple[str, str, list[st
     targets = [task.target] if task.target else _known(free, TARGET_NAMES, but=task.input)
     if not task.target and len(inputs) == 1 and inputs[0] in CHAT and _ends_with_answers(tables, inputs[0]):
         targets = [inputs[0], *targets]
+    others = [
+        column for column in free if column not in (*inputs, *targets) and column.lower() not in ("id", "idx", "index")
+    ]
+    only_other = []
+    if len(others) == 1 and _is_plain(tables, others[0]) and sorted((len(inputs), len(targets))) == [0, 1]:
+        only_other = ["input" if not inputs else "target"]
+        inputs, targets = inputs or others, targets or others
     if len(inputs) != 1 or len(targets) != 1:
         raise _unclear(tables, columns, inputs, targets)
     if inputs == targets:
         return inputs[0], targets[0], [f"input: the chat in {inputs[0]!r}; target: its last assistant message"]
-    said = [] if task.input else [f"input: column {inputs[0]!r} (--input names another)"]
-    return (
-        inputs[0],
-        targets[0],
-        said + ([] if task.target else [f"target: column {targets[0]!r} (--target names another)"]),
-    )
+    said = []
+    for what, given, column in (("input", task.input, inputs[0]), ("target", task.target, targets[0])):
+        if not given:
+            why = ", the only other column" if what in only_other else ""
+            said.append(f"{what}: column {column!r}{why} (--{what} names another)")
+    return inputs[0], targets[0], said
 
 
 def _is_alpaca(columns: list[str], task: TaskConfig) -> bool:
@@ -86,6 +93,13 @@ def _ends_with_answers(tables: Iterable[Table], column: str) -> bool:
             except BadValue:
                 continue
     return False
+
+
+def _is_plain(tables: Iterable[Table], column: str) -> bool:
+    """Whether a column's first value is one that an input or a target can be."""
+    values = (row.get(column) for table in tables for row in table.rows)
+    first = next((value for value in values if not is_missing(value)), None)
+    return isinstance(first, str | int | float) or (isinstance(first, list) and all(isinstance(x, str) for x in first))
 
 
 def _unclear(tables: list[Table], columns: list[str], inputs: list[str], targets: list[str]) -> UserError:

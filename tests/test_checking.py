@@ -1,0 +1,99 @@
+"""check: what a run would ask, take and could show, and mistakes that only training would have met."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tiny_models
+from api_server import serving
+from evalft import checking, config, expanding, pipeline
+from evalft.errors import UserError
+from whole_runs import configured, knows
+
+
+def evalft(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "evalft.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120, check=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rows = "".join(f"my message number {i},{['ham', 'spam'][i % 2]}\n" for i in range(60))
+    (tmp_path / "rows.csv").write_text("text,label\n" + rows)
+    return tmp_path
+
+
+def test_the_command_that_check_ends_with_starts_what_was_checked(folder: Path) -> None:
+    given = ["rows.csv", "--model", "fake:constant=ham", "--threshold", "accuracy >= 0.9", "--out", "run"]
+    done = evalft("check", *given, cwd=folder)
+    said = " ".join(done.stdout.split()).partition("start with `")[2].partition("`")[0]
+    assert shlex.split(said) == ["evalft", "assess", *given]
+
+
+def test_what_so_many_rows_can_show_is_said(folder: Path) -> None:
+    done = evalft("check", "rows.csv", "--model", "fake:echo", "--threshold", "accuracy >= 0.8", cwd=folder)
+    said = " ".join(done.stdout.split())
+    assert "with 60 rows, a share near 80% is known to about" in said
+    assert "accuracy >= 0.8: a candidate truly right on 90.0% takes about" in said
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("limit.timeout_s=3", "error: --set: unknown key 'limit'; did you mean 'limits'?"),
+        ("limits.timeout=3", "error: --set: unknown key 'limits.timeout'; did you mean 'timeout_s'?"),
+        ("tune.learning_rate=50", "error: --set: tune.learning_rate: input should be less than or equal to 1"),
+    ],
+)
+def test_a_wrong_set_is_blamed_on_set_and_not_on_a_line_of_the_file(folder: Path, given: str, said: str) -> None:
+    (folder / "evalft.yaml").write_text("task: {test: rows.csv}\ncandidates: [{model: 'fake:echo'}]\n")
+    done = evalft("check", "--set", given, cwd=folder)
+    assert done.returncode == 2 and done.stderr.startswith(said)
+
+
+def test_a_max_length_that_no_row_fits_is_found_before_training(folder: Path) -> None:
+    tiny_models.causal(folder / "model")
+    data = {"task": {"test": "rows.csv"}, "candidates": [{"name": "tiny", "model": "hf:model"}]}
+
+    def checked(most: int) -> checking.Checked:
+        return checking.check(config.build(data | {"tune": {"max_length": most}}, source="test", folder=folder))
+
+    with pytest.raises(
+        UserError, match=r"tune.max_length: 3: none of the first 60 rows fits; the shortest takes about (\d+)"
+    ):
+        checked(3)
+    assert not any("max_length" in line for line in checked(10_000).warnings)
+
+
+@pytest.mark.parametrize(("columns", "what"), [("ticket,label", "input"), ("text,verdict_of_team", "target")])
+def test_of_two_columns_with_one_known_the_other_is_the_other(folder: Path, columns: str, what: str) -> None:
+    (folder / "two.csv").write_text(columns + "\n" + "".join(f"message {i},{'ab'[i % 2]}\n" for i in range(20)))
+    done = evalft("init", "project", "--from", "two.csv", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert f"{what}: column" in done.stdout and "the only other column" in done.stdout
+    (folder / "three.csv").write_text("some,nothing," + columns.split(",")[what == "input"] + "\n1,2,3\n")
+    assert "name it with" in evalft("init", "other", "--from", "three.csv", cwd=folder).stderr
+
+
+def test_the_teachers_tokens_are_predicted_near_what_it_is_billed(tmp_path: Path) -> None:
+    with serving(lambda body, number: knows(body)) as server:
+        data = configured(tmp_path, base_url=server.base_url)
+        prepared = checking.check(data).prepared
+        plan = expanding.teacher_plan(data.model_copy(update={"task": prepared.config.task}), prepared.data)
+        assert plan is not None and plan.usd is not None and plan.usd > 0
+        pipeline.expand(data, out=tmp_path / "run")
+        asked: list[dict[str, Any]] = server.bodies
+        assert len(asked) == pytest.approx(plan.requests, rel=0.5)
+
+
+def test_nothing_is_predicted_for_a_teacher_that_has_nothing_to_do(tmp_path: Path) -> None:
+    with serving(lambda body, number: knows(body)) as server:
+        data = configured(tmp_path, base_url=server.base_url)
+    enough = data.model_copy(update={"expand": data.expand.model_copy(update={"target_rows": 1})})
+    assert expanding.teacher_plan(enough, checking.check(enough).prepared.data) is None
