@@ -129,6 +129,11 @@ def test_no_text_can_close_the_tags_it_stands_between(texts: list[str]) -> None:
     prompt.encode()  # lone surrogates would end the request
 
 
+def test_a_mark_that_stands_in_a_text_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quoting, "MARK_LENGTH", 1)
+    assert "that end in f." in quoting.quoted({"answer": "0123456789ABCDe"})
+
+
 def test_an_answer_that_repeats_the_prompt_of_another_answer_still_cannot_close_its_tag() -> None:
     row = Example("1", "Say hi", "hi", {})
     (first,) = rubric.question(None, (1, 10), row, "hello")
@@ -292,7 +297,9 @@ def test_one_answer_by_two_candidates_is_judged_once_and_scores_the_same_for_bot
     with serving(script_) as server:
         result = pipeline.assess(build(tmp_path, server, candidates=twins), out=tmp_path / "run")
         assert len(judged_bodies(server)) == 2 * N + 1
-    assert measured(result, "half") == measured(result, "twin") != measured(result, "bad")
+    assert measured(result, "half") == measured(result, "twin")
+    half, twin = ((tmp_path / f"run/scores/{name}.jsonl").read_text() for name in ("half", "twin"))
+    assert half == twin and len({line["values"]["judge"] for line in map(json.loads, half.splitlines())}) > 1
 
 
 def test_each_of_several_samples_is_judged_and_their_mean_counts(tmp_path: Path) -> None:

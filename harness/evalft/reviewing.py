@@ -13,6 +13,7 @@ import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,6 @@ from evalft.concluding import Assessment
 from evalft.config import load
 from evalft.errors import UserError
 from evalft.judging import people, quoting
-from evalft.judging.people import Place
 from evalft.preparing import Prepared, prepare
 from evalft.records import Example, Outcome, Prediction
 from evalft.reporting import text
@@ -217,40 +217,41 @@ def _answers(prepared: Prepared, with_known: bool) -> Iterable[_Nominee]:
     names = [judge.name for judge in config.judge.model]
     first = config.candidates[0]
 
-    def other(place: Place) -> Outcome:
-        return answers[first.name][place[1], place[2] % first.samples]
-
     for place, words in judged.by_judges.items():
         if place in judged.by_people and not with_known:
             continue
         candidate, index, repeat = place
         answer, row = answers[candidate][index, repeat], rows[index]
-        by_metric = scorer(row, answer)
+        other, by_metric = None, scorer(row, answer)
         if judging.is_pairwise(config):
-            by_metric = (by_metric - scorer(row, other(place)) + 1) / 2
+            other = answers[first.name][index, repeat % first.samples]
+            by_metric = (by_metric - scorer(row, other) + 1) / 2
+        key = people.key_of(candidate, row.id, repeat, quoting.answer_text(answer))
         why, weight = _doubt(words, by_metric, metric)
+        said = {
+            name: "" if word is None else f"{low + word * (high - low):g}"
+            for name, word in zip(names, words, strict=True)
+        }
+        yield _Nominee(key, why, weight, partial(_answer_line, key, why, candidate, row, answer, other, said))
 
-        def line(
-            place: Place = place,
-            words: Sequence[float | None] = words,
-            why: str = why,
-            answer: Outcome = answer,
-            row: Example = row,
-        ) -> Line:
-            compared = {"other answer": other(place)} if judging.is_pairwise(config) else {}
-            return (
-                {"key": people.key_of(place[0], row.id, place[2], quoting.answer_text(answer)), "why": why or "sample"}
-                | {"id": row.id, "candidate": place[0], "input": quoting.input_text(row), "target": _target(row)}
-                | {"answer": quoting.answer_text(answer)}
-                | {name: quoting.answer_text(outcome) for name, outcome in compared.items()}
-                | {"score": "", "note": ""}
-                | {
-                    f"judge: {name}": "" if word is None else f"{low + word * (high - low):g}"
-                    for name, word in zip(names, words, strict=True)
-                }
-            )
 
-        yield _Nominee(people.key_of(candidate, row.id, repeat, quoting.answer_text(answer)), why, weight, line)
+def _answer_line(
+    key: str,
+    why: str,
+    candidate: str,
+    row: Example,
+    answer: Outcome,
+    other: Outcome | None,
+    said: Mapping[str, str],
+) -> Line:
+    """The judges' scores stand last, so that they can be hidden from who scores."""
+    return (
+        {"key": key, "why": why or "sample", "id": row.id, "candidate": candidate}
+        | {"input": quoting.input_text(row), "target": _target(row), "answer": quoting.answer_text(answer)}
+        | ({"other answer": quoting.answer_text(other)} if other else {})
+        | {"score": "", "note": ""}
+        | {f"judge: {name}": score for name, score in said.items()}
+    )
 
 
 def _doubt(words: Sequence[float | None], by_metric: float, metric: str) -> tuple[str, float]:
@@ -282,15 +283,17 @@ def _targets(prepared: Prepared) -> Iterable[_Nominee]:
         alike = count >= min(2, len(answers))
         why = f"{count} of {len(answers)} candidates say {answer!r}" if alike else ""
 
-        def line(row: Example = row, given: Mapping[str, Outcome | None] = given, why: str = why) -> Line:
-            return (
-                {"key": people.target_key(row), "why": why or "sample", "id": row.id}
-                | {"input": quoting.input_text(row), "target": _target(row)}
-                | {f"answer: {name}": _said(one) if one else "" for name, one in given.items()}
-                | {"target_ok": "", "note": ""}
-            )
+        key = people.target_key(row)
+        yield _Nominee(key, why, count + sure, partial(_target_line, key, why, row, given))
 
-        yield _Nominee(people.target_key(row), why, count + sure, line)
+
+def _target_line(key: str, why: str, row: Example, given: Mapping[str, Outcome | None]) -> Line:
+    return (
+        {"key": key, "why": why or "sample", "id": row.id}
+        | {"input": quoting.input_text(row), "target": _target(row)}
+        | {f"answer: {name}": _said(one) if one else "" for name, one in given.items()}
+        | {"target_ok": "", "note": ""}
+    )
 
 
 def _said(outcome: Outcome) -> str:
