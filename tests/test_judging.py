@@ -470,6 +470,21 @@ def test_a_judge_that_people_do_not_agree_with_decides_nothing(tmp_path: Path) -
     assert "better than chance" in result.summary["judge"]["uncalibrated"]
 
 
+def test_a_judge_that_is_kinder_than_people_passes_nobody_whom_people_would_not(tmp_path: Path) -> None:
+    """People give 9 and 1 where the judge gives 10 and 4: by the judge alone a threshold of 0.55 would be passed."""
+    human_file(tmp_path, [(f"q{i}", 9 if i % 2 else 1) for i in range(50)])
+    with serving(script) as server:
+        found = build(tmp_path, server, n=300, thresholds={"judge": ">= 0.55"}, judge={"human": "human.csv"})
+        result = pipeline.assess(found, out=tmp_path / "run")
+    judge_says = (2 / 3 * 250 + 4 / 9 * 50) / 300
+    assert measured(result)["value"] == pytest.approx(judge_says)
+    assert measured(result)["low"] < judge_says - 250 / 300 * 2 / 9 < 0.55 < measured(result)["high"]
+    assert result.summary["judge"]["uncalibrated"] is None
+    assert result.summary["judge"]["people"]["bias"]["value"] == pytest.approx(2)
+    assert result.summary["candidates"][0]["status"] == "undecided"
+    assert "2.000 points higher on average" in markdown.render(tmp_path / "run").replace("\\", "")
+
+
 def test_a_persons_word_replaces_the_judges(tmp_path: Path) -> None:
     human_file(tmp_path, [("q0", 10), ("q1", 1)])
     with serving(script) as server:

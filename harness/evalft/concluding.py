@@ -90,6 +90,9 @@ def conclude(
             extra_metrics=[threshold.metric for threshold in config.parsed_thresholds],
             judged=judged.words.get(name) if judged else None,
         )
+        if judged:
+            found = scored[name].intervals
+            scored[name] = replace(scored[name], intervals={**found, "judge": judged.interval(found["judge"])})
         latencies = [o.latency_s for o in outcomes if isinstance(o, Prediction) and o.latency_s is not None]
         billed[name] = sum(outcome.cost_usd for outcome in outcomes)
         fastest_slowest[name] = (min(latencies), max(latencies)) if latencies else None
