@@ -88,7 +88,7 @@ def conclude(
             [outcome for outcome in outcomes if outcome.index in whole],
             config.task,
             extra_metrics=[threshold.metric for threshold in config.parsed_thresholds],
-            judged=judged.words.get(name) if judged else None,
+            words=judged.words.get(name) if judged else None,
         )
         if judged:
             found = scored[name].intervals

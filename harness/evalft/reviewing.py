@@ -21,6 +21,7 @@ from typing import Any
 from evalft import concluding, judging, pipeline, scoring
 from evalft.concluding import Assessment
 from evalft.config import load
+from evalft.decision.wording import count
 from evalft.errors import UserError
 from evalft.judging import people, quoting
 from evalft.preparing import Prepared, prepare
@@ -173,7 +174,7 @@ def _write(prepared: Prepared, rows: int) -> tuple[str, ...]:
     else:
         how = "yes or no"
     return (
-        f"{path}: {doubted:,} rows to look at and {len(chosen) - doubted:,} drawn at random, of {len(nominees):,}",
+        f"{path}: {count(doubted, 'row')} in doubt and {len(chosen) - doubted:,} drawn at random, of {len(nominees):,}",
         f"write {how} into `{column}`, save it as CSV, then run: evalft review {prepared.folder.path}",
     )
 
@@ -277,14 +278,14 @@ def _targets(prepared: Prepared) -> Iterable[_Nominee]:
         given = {name: of.get((index, 0)) for name, of in answers.items()}
         said = {name: _said(one) for name, one in given.items() if isinstance(one, Prediction)}
         wrong = Counter(said[name] for name, one in given.items() if name in said and one and scorer(row, one) < 1)
-        (answer, count), sure = (wrong.most_common(1) or [("", 0)])[0], 0.0
-        if count:
+        (answer, times), sure = (wrong.most_common(1) or [("", 0)])[0], 0.0
+        if times:
             sure = max(_sure(one) for name, one in given.items() if said.get(name) == answer)
-        alike = count >= min(2, len(answers))
-        why = f"{count} of {len(answers)} candidates say {answer!r}" if alike else ""
+        alike = times >= min(2, len(answers))
+        why = f"{times} of {len(answers)} candidates say {answer!r}" if alike else ""
 
         key = people.target_key(row)
-        yield _Nominee(key, why, count + sure, partial(_target_line, key, why, row, given))
+        yield _Nominee(key, why, times + sure, partial(_target_line, key, why, row, given))
 
 
 def _target_line(key: str, why: str, row: Example, given: Mapping[str, Outcome | None]) -> Line:
