@@ -168,7 +168,9 @@ def _write(prepared: Prepared, rows: int) -> tuple[str, ...]:
     prepared.folder.write_text("review", "\ufeff" + file.getvalue())  # the mark makes Excel read UTF-8
     doubted = sum(bool(one.why) for one in chosen)
     column, path = _column(prepared), prepared.folder.file("review")
-    if prepared.config.judge:
+    if judging.is_pairwise(prepared.config):
+        how = "1 (`answer` is better), 0 (`other answer` is) or 0.5 (neither)"
+    elif prepared.config.judge:
         low, high = judging.scale_of_people(prepared.config)
         how = f"a number from {low:g} to {high:g}"
     else:
