@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -123,6 +127,11 @@ def test_no_text_can_close_the_tags_it_stands_between(texts: list[str]) -> None:
     for i in range(len(texts)):
         assert prompt.count(f"<text{i}-{mark}>") == prompt.count(f"</text{i}-{mark}>") == 1
     prompt.encode()  # lone surrogates would end the request
+
+
+def test_a_mark_that_stands_in_a_text_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quoting, "MARK_LENGTH", 1)
+    assert "that end in f." in quoting.quoted({"answer": "0123456789ABCDe"})
 
 
 def test_an_answer_that_repeats_the_prompt_of_another_answer_still_cannot_close_its_tag() -> None:
@@ -288,7 +297,9 @@ def test_one_answer_by_two_candidates_is_judged_once_and_scores_the_same_for_bot
     with serving(script_) as server:
         result = pipeline.assess(build(tmp_path, server, candidates=twins), out=tmp_path / "run")
         assert len(judged_bodies(server)) == 2 * N + 1
-    assert measured(result, "half") == measured(result, "twin") != measured(result, "bad")
+    assert measured(result, "half") == measured(result, "twin")
+    half, twin = ((tmp_path / f"run/scores/{name}.jsonl").read_text() for name in ("half", "twin"))
+    assert half == twin and len({line["values"]["judge"] for line in map(json.loads, half.splitlines())}) > 1
 
 
 def test_each_of_several_samples_is_judged_and_their_mean_counts(tmp_path: Path) -> None:
@@ -457,6 +468,21 @@ def test_a_judge_that_people_do_not_agree_with_decides_nothing(tmp_path: Path) -
         result = pipeline.assess(found, out=tmp_path / "run")
     assert result.summary["candidates"][0]["status"] == "undecided"
     assert "better than chance" in result.summary["judge"]["uncalibrated"]
+
+
+def test_a_judge_that_is_kinder_than_people_passes_nobody_whom_people_would_not(tmp_path: Path) -> None:
+    """People give 9 and 1 where the judge gives 10 and 4: by the judge alone a threshold of 0.55 would be passed."""
+    human_file(tmp_path, [(f"q{i}", 9 if i % 2 else 1) for i in range(50)])
+    with serving(script) as server:
+        found = build(tmp_path, server, n=300, thresholds={"judge": ">= 0.55"}, judge={"human": "human.csv"})
+        result = pipeline.assess(found, out=tmp_path / "run")
+    judge_says = (2 / 3 * 250 + 4 / 9 * 50) / 300
+    assert measured(result)["value"] == pytest.approx(judge_says)
+    assert measured(result)["low"] < judge_says - 250 / 300 * 2 / 9 < 0.55 < measured(result)["high"]
+    assert result.summary["judge"]["uncalibrated"] is None
+    assert result.summary["judge"]["people"]["bias"]["value"] == pytest.approx(2)
+    assert result.summary["candidates"][0]["status"] == "undecided"
+    assert "2.000 points higher on average" in markdown.render(tmp_path / "run").replace("\\", "")
 
 
 def test_a_persons_word_replaces_the_judges(tmp_path: Path) -> None:
@@ -691,3 +717,27 @@ def test_runs_with_other_judges_are_not_compared_and_an_uncalibrated_one_is_name
     assert any("uncalibrated" in note for note in found.notes)
     with pytest.raises(UserError, match="judge: .*Be strict"):
         diffing.diff(str(tmp_path / "one"), str(tmp_path / "strict"))
+
+
+@pytest.mark.slow
+def test_a_kill_in_the_middle_of_judging_loses_only_what_was_in_flight(tmp_path: Path) -> None:
+    async def slow(body: dict[str, Any], number: int) -> Any:
+        await asyncio.sleep(0.03)
+        return script(body, number)
+
+    with serving(slow) as server:
+        made = config.as_data(build(tmp_path, server, n=60, limits={"concurrency": 4}))
+        (tmp_path / "evalft.yaml").write_text(config.dump(made))
+        command = [sys.executable, "-m", "evalft.cli", "assess", str(tmp_path / "evalft.yaml"), "--out", "run"]
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while server.completed < 90 and process.poll() is None:
+            time.sleep(0.002)
+        process.kill()
+        process.wait()
+        assert 0 < len(judged_bodies(server)) < 60
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+        assert 2 * 60 + 1 <= len(server.bodies) <= 2 * 60 + 1 + 4
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert summary["candidates"][0]["metrics"]["judge"]["value"] == pytest.approx(2 / 3)
+    assert summary["spent"]["unresolved_usd"] > 0, "what was in flight may have been billed"

@@ -467,3 +467,26 @@ def test_long_training_without_a_gpu_waits_and_goes_on_here_or_elsewhere(
     assert [one["role"] for one in moved["candidates"]] == ["candidate", "baseline", "tuned"]
     assert [one["dev"] for one in moved["stages"]] == [one["dev"] for one in result.summary["stages"]]
     assert moved["spent"]["api_requests"] == so_far
+
+
+@pytest.mark.slow
+def test_a_judge_scores_the_tuned_candidate_too_and_is_asked_nothing_twice(base: Path, tmp_path: Path) -> None:
+    with serving(knows) as server:
+        made = configured(
+            tmp_path,
+            base,
+            server.base_url,
+            task={"metrics": ["exact_match", "judge"]},
+            judge={"model": "fake:constant=score: 7"},
+        )
+        first = pipeline.assess(made, out=tmp_path / "run")
+        before = next((tmp_path / "run/parts/judge/predictions").iterdir()).read_text().splitlines()
+        result = pipeline.run(made, out=tmp_path / "run")
+    assert [one["role"] for one in result.summary["candidates"]][-1] == "tuned"
+    words = [one["metrics"]["judge"] for one in result.summary["candidates"]]
+    assert all(0 < word["value"] <= 2 / 3 + 1e-9 for word in words if word["value"])
+    assert words[0] == first.summary["candidates"][0]["metrics"]["judge"]
+    after = next((tmp_path / "run/parts/judge/predictions").iterdir()).read_text().splitlines()
+    assert after[: len(before)] == before, "what the endpoint has answered alike is not asked about again"
+    assert words[-1]["value"] > 0
+    assert "judge" in result.summary["diff"]["metrics"] or "judge" in result.summary["diff"]["unmeasured"]

@@ -91,8 +91,11 @@ def conclude(
             [outcome for outcome in outcomes if outcome.index in whole],
             config.task,
             extra_metrics=[threshold.metric for threshold in config.parsed_thresholds],
-            judged=judged.words.get(name) if judged else None,
+            words=judged.words.get(name) if judged else None,
         )
+        if judged:
+            found = scored[name].intervals
+            scored[name] = replace(scored[name], intervals={**found, "judge": judged.interval(found["judge"])})
         latencies = [o.latency_s for o in outcomes if isinstance(o, Prediction) and o.latency_s is not None]
         known = [outcome.cost_usd for outcome in outcomes if outcome.cost_usd is not None]
         billed[name] = sum(known) if len(known) == len(outcomes) else None

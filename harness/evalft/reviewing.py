@@ -13,6 +13,7 @@ import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,9 @@ from typing import Any
 from evalft import concluding, judging, pipeline, scoring
 from evalft.concluding import Assessment
 from evalft.config import load
+from evalft.decision.wording import count
 from evalft.errors import UserError
 from evalft.judging import people, quoting
-from evalft.judging.people import Place
 from evalft.preparing import Prepared, prepare
 from evalft.records import Example, Outcome, Prediction
 from evalft.reporting import text
@@ -167,13 +168,15 @@ def _write(prepared: Prepared, rows: int) -> tuple[str, ...]:
     prepared.folder.write_text("review", "\ufeff" + file.getvalue())  # the mark makes Excel read UTF-8
     doubted = sum(bool(one.why) for one in chosen)
     column, path = _column(prepared), prepared.folder.file("review")
-    if prepared.config.judge:
+    if judging.is_pairwise(prepared.config):
+        how = "1 (`answer` is better), 0 (`other answer` is) or 0.5 (neither)"
+    elif prepared.config.judge:
         low, high = judging.scale_of_people(prepared.config)
         how = f"a number from {low:g} to {high:g}"
     else:
         how = "yes or no"
     return (
-        f"{path}: {doubted:,} rows to look at and {len(chosen) - doubted:,} drawn at random, of {len(nominees):,}",
+        f"{path}: {count(doubted, 'row')} in doubt and {len(chosen) - doubted:,} drawn at random, of {len(nominees):,}",
         f"write {how} into `{column}`, save it as CSV, then run: evalft review {prepared.folder.path}",
     )
 
@@ -217,40 +220,41 @@ def _answers(prepared: Prepared, with_known: bool) -> Iterable[_Nominee]:
     names = [judge.name for judge in config.judge.model]
     first = config.candidates[0]
 
-    def other(place: Place) -> Outcome:
-        return answers[first.name][place[1], place[2] % first.samples]
-
     for place, words in judged.by_judges.items():
         if place in judged.by_people and not with_known:
             continue
         candidate, index, repeat = place
         answer, row = answers[candidate][index, repeat], rows[index]
-        by_metric = scorer(row, answer)
+        other, by_metric = None, scorer(row, answer)
         if judging.is_pairwise(config):
-            by_metric = (by_metric - scorer(row, other(place)) + 1) / 2
+            other = answers[first.name][index, repeat % first.samples]
+            by_metric = (by_metric - scorer(row, other) + 1) / 2
+        key = people.key_of(candidate, row.id, repeat, quoting.answer_text(answer))
         why, weight = _doubt(words, by_metric, metric)
+        said = {
+            name: "" if word is None else f"{low + word * (high - low):g}"
+            for name, word in zip(names, words, strict=True)
+        }
+        yield _Nominee(key, why, weight, partial(_answer_line, key, why, candidate, row, answer, other, said))
 
-        def line(
-            place: Place = place,
-            words: Sequence[float | None] = words,
-            why: str = why,
-            answer: Outcome = answer,
-            row: Example = row,
-        ) -> Line:
-            compared = {"other answer": other(place)} if judging.is_pairwise(config) else {}
-            return (
-                {"key": people.key_of(place[0], row.id, place[2], quoting.answer_text(answer)), "why": why or "sample"}
-                | {"id": row.id, "candidate": place[0], "input": quoting.input_text(row), "target": _target(row)}
-                | {"answer": quoting.answer_text(answer)}
-                | {name: quoting.answer_text(outcome) for name, outcome in compared.items()}
-                | {"score": "", "note": ""}
-                | {
-                    f"judge: {name}": "" if word is None else f"{low + word * (high - low):g}"
-                    for name, word in zip(names, words, strict=True)
-                }
-            )
 
-        yield _Nominee(people.key_of(candidate, row.id, repeat, quoting.answer_text(answer)), why, weight, line)
+def _answer_line(
+    key: str,
+    why: str,
+    candidate: str,
+    row: Example,
+    answer: Outcome,
+    other: Outcome | None,
+    said: Mapping[str, str],
+) -> Line:
+    """The judges' scores stand last, so that they can be hidden from who scores."""
+    return (
+        {"key": key, "why": why or "sample", "id": row.id, "candidate": candidate}
+        | {"input": quoting.input_text(row), "target": _target(row), "answer": quoting.answer_text(answer)}
+        | ({"other answer": quoting.answer_text(other)} if other else {})
+        | {"score": "", "note": ""}
+        | {f"judge: {name}": score for name, score in said.items()}
+    )
 
 
 def _doubt(words: Sequence[float | None], by_metric: float, metric: str) -> tuple[str, float]:
@@ -276,21 +280,23 @@ def _targets(prepared: Prepared) -> Iterable[_Nominee]:
         given = {name: of.get((index, 0)) for name, of in answers.items()}
         said = {name: _said(one) for name, one in given.items() if isinstance(one, Prediction)}
         wrong = Counter(said[name] for name, one in given.items() if name in said and one and scorer(row, one) < 1)
-        (answer, count), sure = (wrong.most_common(1) or [("", 0)])[0], 0.0
-        if count:
+        (answer, times), sure = (wrong.most_common(1) or [("", 0)])[0], 0.0
+        if times:
             sure = max(_sure(one) for name, one in given.items() if said.get(name) == answer)
-        alike = count >= min(2, len(answers))
-        why = f"{count} of {len(answers)} candidates say {answer!r}" if alike else ""
+        alike = times >= min(2, len(answers))
+        why = f"{times} of {len(answers)} candidates say {answer!r}" if alike else ""
 
-        def line(row: Example = row, given: Mapping[str, Outcome | None] = given, why: str = why) -> Line:
-            return (
-                {"key": people.target_key(row), "why": why or "sample", "id": row.id}
-                | {"input": quoting.input_text(row), "target": _target(row)}
-                | {f"answer: {name}": _said(one) if one else "" for name, one in given.items()}
-                | {"target_ok": "", "note": ""}
-            )
+        key = people.target_key(row)
+        yield _Nominee(key, why, times + sure, partial(_target_line, key, why, row, given))
 
-        yield _Nominee(people.target_key(row), why, count + sure, line)
+
+def _target_line(key: str, why: str, row: Example, given: Mapping[str, Outcome | None]) -> Line:
+    return (
+        {"key": key, "why": why or "sample", "id": row.id}
+        | {"input": quoting.input_text(row), "target": _target(row)}
+        | {f"answer: {name}": _said(one) if one else "" for name, one in given.items()}
+        | {"target_ok": "", "note": ""}
+    )
 
 
 def _said(outcome: Outcome) -> str:

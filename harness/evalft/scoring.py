@@ -30,7 +30,7 @@ from evalft.records import Example, Failure, Outcome, Prediction, ProbsMethod, S
 from evalft.stats.interval import Interval
 from evalft.testset.rows import FAULTS_SHOWN
 
-Judged = Mapping[tuple[int, int], judge.Words]
+Words = Mapping[tuple[int, int], judge.Words]
 """(index, repeat) of an answer -> the scores that judges gave it."""
 
 ROWS_PER_CLASS = 10
@@ -108,38 +108,38 @@ def score(
     task: TaskConfig,
     *,
     extra_metrics: Sequence[str] = (),
-    judged: Judged | None = None,
+    words: Words | None = None,
     seed: int = 0,
 ) -> Scored:
     """Score one candidate. `task` is resolved (type, labels, metrics); extra_metrics are names that thresholds need;
-    `judged` is what judges said of its answers, for the metric `judge`.
+    `words` are what judges said of its answers, for the metric `judge`.
 
     Raises ValueError where an example's outcomes are missing, or an outcome belongs to no example.
     """
     per_example = _per_example(examples, outcomes)
     specs = _specs(task, extra_metrics)
     if task.type == "generation":
-        found = _score_texts(examples, per_example, specs, task, judged)
+        judged = _judge_texts(examples, per_example, specs, task, words)
     else:
-        found = _score_labels(examples, per_example, specs, task)
-    measures = {**found.measures, **cost.measured(per_example)}
+        judged = _judge_labels(examples, per_example, specs, task)
+    measures = {**judged.measures, **cost.measured(per_example)}
     groups = group_numbers(examples)
-    intervals = {name: one.interval(groups, seed) for name, one in measures.items()}
+    intervals = {name: found.interval(groups, seed) for name, found in measures.items()}
     for name in intervals:
         if name.startswith(PROBABILISTIC):
-            intervals[name] = replace(intervals[name], probs_method=found.probs_method)
-    row_scores = {name: one.row_scores for name, one in measures.items() if one.row_scores is not None}
+            intervals[name] = replace(intervals[name], probs_method=judged.probs_method)
+    row_scores = {name: found.row_scores for name, found in measures.items() if found.row_scores is not None}
     primary_name = specs[0].name
     return Scored(
         scores=_scores(per_example, row_scores),
         intervals=intervals,
-        cannot_pass=_cannot_pass(list(intervals), found.support, task),
-        smallest_class=min(found.support.values(), default=None),
+        cannot_pass=_cannot_pass(list(intervals), judged.support, task),
+        smallest_class=min(judged.support.values(), default=None),
         coverage=_coverage(per_example),
-        probs_method=found.probs_method,
-        per_label=found.per_label,
-        confusion=found.confusion,
-        unsupported=tuple(label for label, rows in found.support.items() if not rows),
+        probs_method=judged.probs_method,
+        per_label=judged.per_label,
+        confusion=judged.confusion,
+        unsupported=tuple(label for label, rows in judged.support.items() if not rows),
         primary=primary_name,
         row_metric=_complete_row_metric(specs, row_scores),
         measures=measures,
@@ -178,7 +178,7 @@ def row_metric(task: TaskConfig) -> str:
 
 def row_scorer(task: TaskConfig) -> Callable[[Example, Outcome], float]:
     """Scores single outcomes as they arrive: the primary metric's row score, or right and wrong where it has none."""
-    spec = _without_judge(_specs(task, ()))[0] if task.type == "generation" else _specs(task, ())[0]
+    spec = _without_judge(_specs(task, ()))[0]
     if task.type == "generation":
         return lambda example, outcome: float(text.row_scores(spec, [_text(outcome)], [example], task.normalize)[0])
     base, average = metrics.averaging(spec.name, _type(task), task.labels or (), task.positive)
@@ -308,11 +308,11 @@ def group_numbers(examples: Sequence[Example]) -> Ints | None:
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
 
-# ---------------------------------------------------------------- metrics of rows
+# ---------------------------------------------------------------- judging
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Judged:
     measures: Mapping[str, Measure]
     support: Mapping[str, int]
     """Rows of each label."""
@@ -321,36 +321,36 @@ class _Found:
     confusion: Confusion | None = None
 
 
-def _score_texts(
+def _judge_texts(
     examples: Sequence[Example],
     per_example: Sequence[Sequence[Outcome]],
     specs: Sequence[MetricSpec],
     task: TaskConfig,
-    judged: Judged | None,
-) -> _Found:
+    words: Words | None,
+) -> _Judged:
     samples = len(per_example[0]) if per_example else 1
     said = [_text(outcome) for several in per_example for outcome in several]
     asked = [example for example in examples for _ in range(samples)]
     found = {}
     for spec in specs:
         if spec.name == "judge":
-            found["judge"] = _by_judges(per_example, judged)
+            found["judge"] = _by_judges(per_example, words)
             continue
         values = text.row_scores(spec, said, asked, task.normalize).reshape(-1, samples).mean(axis=1)
         exact = samples == 1 and spec.name in text.RIGHT_OR_WRONG
         found[spec.name] = measure.share(values == 1) if exact else measure.mean(values)
-    return _Found(found, support={})
+    return _Judged(found, support={})
 
 
-def _by_judges(per_example: Sequence[Sequence[Outcome]], judged: Judged | None) -> Measure:
-    if judged is None:
+def _by_judges(per_example: Sequence[Sequence[Outcome]], words: Words | None) -> Measure:
+    if words is None:
         return measure.not_measured(len(per_example), "bca", "not judged on these rows")
-    return judge.measured([[judged.get((one.index, one.repeat), (None,)) for one in row] for row in per_example])
+    return judge.measured([[words.get((one.index, one.repeat), (None,)) for one in row] for row in per_example])
 
 
-def _score_labels(
+def _judge_labels(
     examples: Sequence[Example], per_example: Sequence[Sequence[Outcome]], specs: Sequence[MetricSpec], task: TaskConfig
-) -> _Found:
+) -> _Judged:
     task_type, labels = _type(task), _labels(task, examples)
     targets = [_target_labels(example) for example in examples]
     voted = [_vote(several, labels, task_type) for several in per_example]
@@ -369,7 +369,7 @@ def _score_labels(
             found[name] = label_metrics.measured(name, rows, task_type, task.positive)
     table = label_metrics.per_label(rows)
     aucs = probability.label_auc(rows, said, task_type)
-    return _Found(
+    return _Judged(
         found,
         support={label: int(n) for label, n in zip(labels, table["support"], strict=True)},
         probs_method=said.method,

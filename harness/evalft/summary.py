@@ -137,10 +137,6 @@ def build(
         | ({"stage": trained["stage"]} if roles[candidate.name] == "tuned" else {})
         for candidate in config.candidates
     ]
-    if judge and judge["uncalibrated"]:
-        for entry in entries:
-            found = entry["metrics"]["judge"]
-            found["reason"] = "; ".join(filter(None, (found["reason"], "the judge is uncalibrated")))
     return {
         "schema": SCHEMA,
         "evalft": _version("evalft"),

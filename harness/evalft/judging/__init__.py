@@ -1,7 +1,7 @@
 """The metric `judge`: models that score answers, and how far they can be trusted.
 
-    check(config)      what is wrong with the section, before anything is spent
-    trials(...), ask(...)    jobs for asking.py: each judge about every answer on disk, under the same cap, cache and kill rules
+    check(config)            what is wrong with the section, before anything is spent
+    trials(...), ask(...)    jobs for asking.py: each judge about every answer on disk, under the same cap, cache, kill rules
     collect(...)             what is on disk -> the words on each candidate's answers, people's in place of a judge's where
                              there are any, and the facts: agreement, what is unjudged, what it cost
 
@@ -26,6 +26,7 @@ from evalft.progress import Progress
 from evalft.prompts import Request
 from evalft.records import Example, Prediction
 from evalft.store import RunFolder
+from evalft.testset.files import shown
 
 __all__ = [
     "Judged", "ask", "check", "collect", "given_scores", "is_pairwise", "keep_given", "plans", "read_answers",
@@ -55,7 +56,7 @@ def check(config: Config) -> list[str]:
             f"thresholds: judge: {bound:g} of a scale from {low} to {high} is written {share:.4g}: judge runs from 0 to 1"
         )
     if section.human is not None and not given_scores(config):
-        raise UserError(f"{section.human}: judge.human: no row has a score yet")
+        raise UserError(f"{shown(section.human)}: judge.human: no row has a score yet")
     names = ", ".join(judge.name for judge in section.model)
     by = "each answer against the first candidate's" if is_pairwise(config) else f"scores from {low} to {high}"
     said = [f"judge: {names}: {by}" + ("" if section.rubric else ", by evalft's default rubric (judge.rubric)")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -24,6 +24,7 @@ from evalft.judging.questions import (
 )
 from evalft.judging.reading import Reading
 from evalft.records import Example, Failure, Outcome, Prediction
+from evalft.stats.interval import Interval, unbounded
 from evalft.store import RunFolder
 
 
@@ -47,6 +48,23 @@ class Judged:
     """The judges' own scores of each answer that they were asked about, 0..1."""
     by_people: Mapping[Place, float]
     """People's, 0..1."""
+    bias: Interval | None
+    """How much higher than people the judge scores, where it may decide."""
+
+    def interval(self, found: Interval) -> Interval:
+        """That of the metric, its ends moved out by as much as the judge may be too kind, or too strict: what people would
+        have said of the answers that only judges scored is known no better than that."""
+        if self.why_not:
+            return replace(found, reason="; ".join(filter(None, (found.reason, "the judge is uncalibrated"))))
+        bias, share = self.bias, 1 - len(self.by_people) / max(1, len(self.by_judges))
+        if bias is None or not share or found.ends is unbounded:
+            return found
+
+        def ends(alpha: float) -> tuple[float, float]:
+            (low, high), (strict, kind) = found.ends(alpha), bias.ends(alpha)
+            return max(0.0, low - share * max(0.0, kind)), min(1.0, high - share * min(0.0, strict))
+
+        return replace(found, ends=ends)
 
 
 def collect(
@@ -114,6 +132,7 @@ class _Collected:
             facts=self._facts(against, by_judges, len(by_people), why_not) | {"least_judged": least_judged},
             by_judges=by_judges,
             by_people=by_people,
+            bias=against.bias if against and not why_not else None,
         )
 
     def _word(self, judge: int, place: Place) -> float | None:

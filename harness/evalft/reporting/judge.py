@@ -58,7 +58,7 @@ def _who(found: Mapping[str, Any]) -> str:
 
 def _calibration(found: Mapping[str, Any], confidence: str) -> str:
     people, width = found["people"], found["scale"][1] - found["scale"][0]
-    measured = ""
+    why, measured = found["uncalibrated"], ""
     if people["n"]:
         bias = people["bias"]
         side = "higher" if bias["value"] >= 0 else "lower"
@@ -66,11 +66,11 @@ def _calibration(found: Mapping[str, Any], confidence: str) -> str:
         measured = (
             f"; {_kappa(people, confidence)} with people's scores of {people['n']:,} answers, "
             f"{numbers.number(abs(bias['value']), 'score')}{unit} {side} on average"
+            + ("" if why else ", which the ends of intervals allow for")
         )
     counted = f"; people's {people['scores']:,} scores stand in place of its own" if people["scores"] else ""
     strange = people["not_of_this_run"]
     left_out = f"; {strange:,} scores by people are of no answer in this run and left out" if strange else ""
-    why = found["uncalibrated"]
     head = f"Uncalibrated, so it decides no threshold: {why}" if why else "Calibrated"
     return f"{head}{measured}{counted}{left_out}."
 
