@@ -22,7 +22,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
     parser.add_argument("--data", required=True)
-    parser.add_argument("--labels", type=int, default=77, help="so many of the file's labels, and the rows that have one")
+    parser.add_argument(
+        "--labels", type=int, default=77, help="so many of the file's labels, and the rows that have one"
+    )
     parser.add_argument("--rows", type=int, default=200)
     parser.add_argument("--shots", type=int, default=0, help="so many rows with their labels stand before every row")
     parser.add_argument("--peer-python", help="a Python that can import lm_eval")

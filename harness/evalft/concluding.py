@@ -72,6 +72,7 @@ def conclude(
     basis: dict[str, str] = {}
     billed: dict[str, float] = {}
     fastest_slowest: dict[str, tuple[float, float] | None] = {}
+    near_ties: dict[str, int] = {}
     owed = 0
     for candidate, plan in zip(config.candidates, prepared.plans, strict=True):
         name = candidate.name
@@ -88,6 +89,7 @@ def conclude(
         )
         latencies = [o.latency_s for o in outcomes if isinstance(o, Prediction) and o.latency_s is not None]
         billed[name] = sum(outcome.cost_usd for outcome in outcomes)
+        near_ties[name] = sum(outcome.near_tie for outcome in outcomes)
         fastest_slowest[name] = (min(latencies), max(latencies)) if latencies else None
         folder.write_scores(name, scored[name].scores)
     partial = why_partial or ("interrupted" if any(missing.values()) else None)
@@ -108,7 +110,15 @@ def conclude(
         basis=basis,
         billed=billed,
         fastest_slowest=fastest_slowest,
-        notes=data.assumed,
+        notes=[
+            *data.assumed,
+            *(
+                f"{name}: {count} answers hold a token whose logit another equals to 0.0001; in another batch or on another "
+                "machine they may go on differently there"
+                for name, count in near_ties.items()
+                if count
+            ),
+        ],
         warnings=[
             *data.warnings,
             *scoring.check_gold(data.test, config.task),
