@@ -77,6 +77,7 @@ def conclude(
     billed: dict[str, float | None] = {}
     cached: dict[str, Mapping[str, Any] | None] = {}
     fastest_slowest: dict[str, tuple[float, float] | None] = {}
+    near_ties: dict[str, int] = {}
     judged = judging.collect(config, data.test, folder, judging.given_scores(prepared.own_config))
     owed = judged.owed + judged.stopped if judged else 0
     for candidate, plan in zip(config.candidates, prepared.plans, strict=True):
@@ -100,6 +101,7 @@ def conclude(
         known = [outcome.cost_usd for outcome in outcomes if outcome.cost_usd is not None]
         billed[name] = sum(known) if len(known) == len(outcomes) else None
         cached[name] = _from_cache(outcomes)
+        near_ties[name] = sum(outcome.near_tie for outcome in outcomes)
         fastest_slowest[name] = (min(latencies), max(latencies)) if latencies else None
         folder.write_scores(name, scored[name].scores)
     partial = why_partial or ("interrupted" if any(missing.values()) or (judged and judged.owed) else None)
@@ -122,7 +124,7 @@ def conclude(
         cached=cached,
         fastest_slowest=fastest_slowest,
         judge=judged.facts if judged else None,
-        notes=[*data.assumed, *_targets_reviewed(prepared)],
+        notes=[*data.assumed, *_targets_reviewed(prepared), *_near_ties(near_ties)],
         warnings=[
             *data.warnings,
             *scoring.check_gold(data.test, config.task),
@@ -141,6 +143,15 @@ def conclude(
     least_judged = judged.least_judged if judged else 1.0
     status = _status(result, partial or unfinished, config.limits.min_coverage, least_judged)
     return Assessment(folder.path, result, status, status or _verdict_status(result["verdict"]))
+
+
+def _near_ties(counts: Mapping[str, int]) -> list[str]:
+    return [
+        f"{name}: {count} answers hold a token whose logit another equals to 0.0001; in another batch or on another "
+        "machine they may go on differently there"
+        for name, count in counts.items()
+        if count
+    ]
 
 
 def _priced(

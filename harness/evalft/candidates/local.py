@@ -48,7 +48,7 @@ from evalft.prices import HourPrice
 from evalft.prompts import Request
 from evalft.records import Failure, FailureKind, Outcome, Prediction, ProbsMethod, Usage
 
-MAX_ROWS = {"cpu": 64, "gpu": 256}
+MAX_ROWS = {"cpu": 128, "gpu": 256}
 MAX_TOKENS = {"cpu": 16_384, "gpu": 262_144}
 NOT_FINITE = "the model's numbers are not finite; try dtype: float32"
 NO_MEMORY = "this row alone does not fit in memory; shorten it, or choose a smaller model"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 NEAR_TIE = 1e-4
 """Two largest logits closer than this may change places with the rounding of another batch or machine."""
-DROPPED_TOGETHER = 8
+DROPPED_TOGETHER = 3
 """Rows that are done leave the batch once they are one in so many: leaving copies the cache of those that stay."""
 
 
