@@ -28,7 +28,7 @@ def settings(folder: Path, base_url: str, n: int, **limits: Any) -> config.Confi
         "task": {"test": "test.jsonl", "input": "text", "target": "label", "type": "classification"},
         "providers": {"mock": {"base_url": base_url}},
         "candidates": [{"name": "mock", "model": "mock:m", "price": {"input": 1, "output": 2}}],
-        "limits": {"timeout_s": 2, "min_coverage": 0.0, **limits},
+        "limits": {"timeout_s": 5, "min_coverage": 0.0, **limits},
     }
     return config.build(data, source="test", folder=folder)
 
@@ -84,7 +84,7 @@ class Faulty:
         if way == "reset":
             raise ConnectionResetError
         if way == "hang":
-            await asyncio.sleep(2.5)
+            await asyncio.sleep(6)
             return completion("late")
         if way == "half a body":
             return web.Response(body=b'{"choices": [{"mess', content_type="application/json")

@@ -46,6 +46,8 @@ DOUBLING_S, DOUBLING_REQUESTS = 1.0, 4
 """The same for doubling a rate that was not measured yet."""
 TOO_EARLY = 3
 """Refusals in a row before that: the rate is another one now."""
+RARE = 0.25
+"""Of the requests: what is refused while the rate is cut in half, where a lower limit would refuse more."""
 DEAF_S = 60.0
 """How long refusals that do not come of the rate change nothing about it."""
 LEAN = 6.0
@@ -78,9 +80,9 @@ class Limit:
         self._next_at = 0.0
         self._early = 0
         """Refusals in a row that came before a measured rate was back."""
-        self._cut_from = (math.inf, 0.0)
-        """The rate before the first of them, and what had gone by then."""
-        self.deaf_until = -math.inf
+        self._cut_from = (math.inf, 0.0, 0.0)
+        """The rate before the first of them, what had gone by then, and when that was."""
+        self._deaf_until = -math.inf
         self._refused = 0.0
         """Since the refusal to measure from."""
         self._stated: float | None = None
@@ -119,13 +121,16 @@ class Limit:
         self._free_until = gone + said.remaining - FREE_SHARE * said.limit
 
     def refuse(self, units: float, sent_at: float, gone: float, now: float) -> None:
-        if now < self.deaf_until:
+        if now < self._deaf_until:
+            self._refused += units
+            if self._refused > max(ENOUGH * units, RARE * (gone - self._cut_from[1])):
+                self._deaf_until = now
             return
         if self._empty is None:
             self._measure_from(sent_at, gone)
             if self._stated is not None:
                 self._know(self._stated, now, 1.0, units)
-                self._cut_from = (self._stated, gone)
+                self._cut_from = (self._stated, gone, now)
             return
         since, gone_then = self._empty
         if gone <= gone_then or sent_at <= since:
@@ -133,11 +138,11 @@ class Limit:
         self._refused += units
         served, time_s = gone - gone_then - self._refused, sent_at - since
         measured = max(SLOWEST_PER_S * units, served / time_s)
-        enough = served >= 20 * units and time_s >= 1.0 or served >= 10 * units and time_s >= 15.0
+        enough = served >= ENOUGH * units and time_s >= 1.0 or served >= ENOUGH / 2 * units and time_s >= 15.0
         if not self._patience:
             if enough:
                 self._know(measured, now, 0.25, units)
-                self._cut_from = (measured, gone)
+                self._cut_from = (measured, gone, now)
                 self._measure_from(sent_at, gone)
             else:
                 guess = measured + units / time_s
@@ -150,19 +155,19 @@ class Limit:
                 self._early += 1
                 rate = min(rate, asked * (0.97 if self._early < TOO_EARLY else 0.9))
             else:
-                self._early, self._cut_from = 0, (asked, gone)
+                self._early, self._cut_from = 0, (asked, gone, now)
                 self._measure_from(sent_at, gone)
             self._know(rate, now, min(1.0, self._patience * (1 if early else 2)), units)
             self._doubt(gone, now)
 
     def _doubt(self, gone: float, now: float) -> None:
         """Refusals that stay rare while the rate is cut in half do not come of the rate."""
-        rate_then, gone_then = self._cut_from
+        rate_then, gone_then, then = self._cut_from
         if self._early > TOO_EARLY and self.rate(now) < rate_then / 2:
-            if self._refused < 0.25 * (gone - gone_then):
-                self._believed, self._empty, self._patience, self._early = None, None, 0.0, 0
-                self.deaf_until = now + DEAF_S
-            self._cut_from = (self.rate(now), gone)
+            if self._refused < RARE * (gone - gone_then) and now - then < DEAF_S / 2:
+                self._believed, self._since, self._patience_s = rate_then, now, DEAF_S
+                self._early, self._refused, self._deaf_until = 0, 0.0, now + DEAF_S
+            self._cut_from = (self.rate(now), gone, now)
 
     def _measure_from(self, sent_at: float, gone: float) -> None:
         self._empty, self._refused = (sent_at, gone), 0.0
@@ -273,7 +278,7 @@ class Pace:
             resource = attempt.throttled_by or self._sizes.short_of(ticket.size_bytes)
             limit = self._limits[resource]
             wait_s = attempt.retry_after_s or 0.0
-            if wait_s > SHORT_WAIT_S or (limit.rate(now) == math.inf and now >= limit.deaf_until):
+            if wait_s > SHORT_WAIT_S or limit.rate(now) == math.inf:
                 self._hold_until = max(self._hold_until, now + wait_s)
             again_at = max(now, self._hold_until)
             limit.refuse(ticket.took[resource], ticket.sent_at, ticket.gone[resource], again_at)
