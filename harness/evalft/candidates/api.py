@@ -420,6 +420,9 @@ def _refused(error: Any) -> _Refused:
     inner = body.get("error")
     detail: Mapping[str, Any] = inner if isinstance(inner, dict) else body
     message = str(detail.get("message") or (inner if isinstance(inner, str) else "") or error.message)
+    moved = error.response.headers.get("location") if error.status_code < 400 else None
+    if moved:
+        message = f"it redirects to {moved}, which is not followed; if that is right, it belongs into base_url"
     return _Refused(
         status=error.status_code,
         code=str(detail.get("code") or detail.get("type") or ""),
