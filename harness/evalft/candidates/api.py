@@ -93,6 +93,7 @@ class ApiCandidate:
         self._saw_logprobs = self._tried_without_schema = False
         self.renamed: dict[str, str] = {}
         self.dropped: list[str] = []
+        self._found_out: list[str] = []
 
     # ------------------------------------------------------------ making ready
 
@@ -175,6 +176,11 @@ class ApiCandidate:
         Returns the attempt and what was found out, in plain lines. Raises CannotStart where no request can succeed.
         """
         said: list[str] = []
+        attempt = await self._preflight(request, said)
+        self._found_out += said
+        return attempt, said
+
+    async def _preflight(self, request: Request, said: list[str]) -> Attempt:
         for _ in range(len(self._fields)):
             try:
                 attempt = await self._ask(request)
@@ -185,10 +191,10 @@ class ApiCandidate:
                     continue
                 without = await self._without_schema(request, refused)
                 if without is None:
-                    return self._refusal(request, refused), said
+                    return self._refusal(request, refused)
                 attempt = without
                 said.append("the endpoint refuses response_format: it is not sent, and answers are read as text")
-            return self._notice_what_is_ignored(attempt, said), said
+            return self._notice_what_is_ignored(attempt, said)
         raise CannotStart(f"candidate {self.name}: the endpoint refuses one field after another: {'; '.join(said)}")
 
     async def _without_schema(self, request: Request, refused: _Refused) -> Attempt | None:
@@ -261,9 +267,12 @@ class ApiCandidate:
     def settled(self) -> dict[str, object]:
         """What the preflight found out, for the manifest: a resumed run asks with the same fields."""
         fewer = self._fields.get("top_logprobs") == FEWER_TOP_LOGPROBS
-        return {"renamed": dict(self.renamed), "dropped": list(self.dropped), "fewer_top_logprobs": fewer}
+        changed = {"renamed": dict(self.renamed), "dropped": list(self.dropped), "fewer_top_logprobs": fewer}
+        return changed | {"said": list(self._found_out)}
 
-    def settle(self, found: Mapping[str, Any]) -> None:
+    def settle(self, found: Mapping[str, Any]) -> list[str]:
+        """Ask as an earlier preflight settled; returns what it found out, in plain lines."""
+        self._found_out = list(found.get("said", []))
         for old, new in dict(found.get("renamed", {})).items():
             if old in self._fields:
                 self._fields[new] = self._fields.pop(old)
@@ -271,6 +280,7 @@ class ApiCandidate:
         self._drop(*found.get("dropped", []))
         if found.get("fewer_top_logprobs") and "top_logprobs" in self._fields:
             self._fields["top_logprobs"] = FEWER_TOP_LOGPROBS
+        return self._found_out
 
     # ------------------------------------------------------------ asking
 
