@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,12 +17,10 @@ from api_server import completion, error, serving
 from evalft import config, pipeline
 from evalft.candidates.completion import Completion, parse
 from evalft.concluding import Assessment
-from evalft.records import FailureKind
+from evalft.records import Failure, FailureKind
 from evalft.store import RunFolder
 
 LABELS = ["ham", "spam"]
-BAD = 5
-"""The row that fails."""
 
 
 def asked(body: dict[str, Any]) -> int:
@@ -33,8 +32,8 @@ def target(row: int, kind: str) -> Any:
     return [label] if kind == "multilabel" else label
 
 
-def settings(folder: Path, base_url: str, kind: str, **more: Any) -> config.Config:
-    rows = [{"id": f"r{i}", "text": f"message {i} .", "label": target(i, kind)} for i in range(20)]
+def settings(folder: Path, base_url: str, kind: str, n: int, **more: Any) -> config.Config:
+    rows = [{"id": f"r{i}", "text": f"message {i} .", "label": target(i, kind)} for i in range(n)]
     (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     data: dict[str, Any] = {
         "task": {"test": "test.jsonl", "input": "text", "target": "label", "type": kind},
@@ -47,17 +46,20 @@ def settings(folder: Path, base_url: str, kind: str, **more: Any) -> config.Conf
     return config.build(data, source="test", folder=folder)
 
 
-def run(folder: Path, bad: Callable[[], Any], kind: str = "classification", **more: Any) -> Assessment:
-    """assess against a server that knows every answer but gives `bad()` to one row."""
+def run(
+    folder: Path, bad: Sequence[Callable[[], Any]], kind: str = "classification", n: int = 20, **more: Any
+) -> Assessment:
+    """assess against a server that knows every answer but gives those of `bad` to the rows from 1 on."""
 
     async def script(body: dict[str, Any], number: int) -> Any:
-        if asked(body) != BAD:
-            return LABELS[asked(body) % 2]
-        answer = bad()
+        row = asked(body)
+        if not 0 < row <= len(bad):
+            return LABELS[row % 2]
+        answer = bad[row - 1]()
         return await answer if asyncio.iscoroutine(answer) else answer
 
     with serving(script) as server:
-        return pipeline.assess(settings(folder, server.base_url, kind, **more), out=folder / "run")
+        return pipeline.assess(settings(folder, server.base_url, kind, n, **more), out=folder / "run")
 
 
 def message(**fields: Any) -> dict[str, Any]:
@@ -111,37 +113,34 @@ SERVED: list[tuple[str, tuple[str, ...], Callable[[], Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("failure", "kind", "bad"),
-    [(failure, kind, bad) for failure, kinds, bad in SERVED for kind in kinds[:1]]
-    + [(failure, "generation", bad) for failure, kinds, bad in SERVED if "generation" in kinds][::6]
-    + [(failure, "multilabel", bad) for failure, kinds, bad in SERVED if "multilabel" in kinds][::6],
-)
-def test_a_failure_of_a_server_is_named_and_is_no_score(
-    tmp_path: Path, failure: str, kind: str, bad: Callable[[], Any]
-) -> None:
-    assert_it_is_no_score(run(tmp_path, bad, kind), failure, [BAD])
+@pytest.mark.parametrize("kind", EVERY)
+def test_a_failure_of_a_server_is_named_and_is_no_score(tmp_path: Path, kind: str) -> None:
+    cases = [(failure, bad) for failure, kinds, bad in SERVED if kind in kinds]
+    result = run(tmp_path, [bad for _, bad in cases], kind, n=2 * len(cases))
+    assert_it_is_no_score(result, {row: failure for row, (failure, _) in enumerate(cases, 1)}, rows=2 * len(cases))
 
 
-def assert_it_is_no_score(result: Assessment, failure: str, failed: list[int], rows: int = 20) -> None:
-    """Named in coverage and in its line, in every denominator, and 0 in every row score."""
+def assert_it_is_no_score(result: Assessment, failed: dict[int, str], rows: int) -> None:
+    """Each named in its line and counted in coverage, in every denominator, and 0 in every row score."""
     (entry,) = result.summary["candidates"]
-    total = {"total": rows, "scored": rows - len(failed), "rescued": 0, "failures": {failure: len(failed)}}
-    assert entry["coverage"] == total
+    outcomes = RunFolder(result.path).read_predictions(entry["name"])
+    assert {o.index: o.failure for o in outcomes if isinstance(o, Failure)} == failed
+    assert entry["coverage"] == {
+        "total": rows,
+        "scored": rows - len(failed),
+        "rescued": 0,
+        "failures": dict(Counter(failed.values())),
+    }
     scores = [json.loads(line) for line in RunFolder(result.path).scores_file(entry["name"]).read_text().splitlines()]
-    assert [score["index"] for score in scores if score["failure"]] == failed
+    assert {score["index"]: score["failure"] for score in scores if score["failure"]} == failed
     assert all(set(scores[index]["values"].values()) == {0.0} for index in failed)
     assert {estimate["n"] for estimate in entry["metrics"].values()} == {rows}
-    outcomes = RunFolder(result.path).read_predictions(entry["name"])
-    assert [getattr(outcome, "failure", None) for outcome in outcomes if outcome.index in failed] == [
-        failure for _ in failed
-    ]
 
 
 @pytest.mark.parametrize("kind", EVERY)
 def test_a_row_that_fails_lowers_every_score_that_is_right_without_it(tmp_path: Path, kind: str) -> None:
     """The server is right about every other row, so each metric would be perfect if the failure left the denominator."""
-    (entry,) = run(tmp_path, lambda: error(422, "no"), kind).summary["candidates"]
+    (entry,) = run(tmp_path, [lambda: error(422, "no")], kind).summary["candidates"]
     assert all(estimate["value"] < 1 for estimate in entry["metrics"].values())
     shares = [name for name in ("accuracy", "exact_match") if name in entry["metrics"]]
     assert [entry["metrics"][name]["value"] for name in shares] == [pytest.approx(19 / 20)] * len(shares)
@@ -178,7 +177,7 @@ def test_a_row_that_does_not_fit_into_memory_is_named_and_is_no_score(
         "limits": {"min_coverage": 0.8},
     }
     result = pipeline.assess(config.build(data, source="test", folder=tmp_path), out=tmp_path / "run")
-    assert_it_is_no_score(result, "out_of_memory", [3, 8])
+    assert_it_is_no_score(result, {3: "out_of_memory", 8: "out_of_memory"}, rows=20)
     assert result.status == 0
 
 
@@ -188,7 +187,7 @@ def test_every_kind_of_failure_is_produced_here() -> None:
 
 @pytest.mark.parametrize(("floor", "status"), [(0.96, 6), (0.95, 0)])
 def test_coverage_under_its_floor_is_status_6(tmp_path: Path, floor: float, status: int) -> None:
-    result = run(tmp_path, lambda: error(422, "no"), limits={"min_coverage": floor})
+    result = run(tmp_path, [lambda: error(422, "no")], limits={"min_coverage": floor})
     assert (result.status, result.verdict_status) == (status, status)
 
 
@@ -197,8 +196,8 @@ def test_coverage_under_its_floor_is_status_6(tmp_path: Path, floor: float, stat
 
 def test_half_a_surrogate_pair_in_an_answer_is_kept_as_text_that_a_file_can_hold(tmp_path: Path) -> None:
     body = json.dumps(completion("\ud83d spam \ude00", "stop")).encode()  # json.dumps spells them as escapes
-    result = run(tmp_path, lambda: body, "generation")
-    (outcome,) = [o for o in RunFolder(result.path).read_predictions("it") if o.index == BAD]
+    result = run(tmp_path, [lambda: body], "generation")
+    (outcome,) = [o for o in RunFolder(result.path).read_predictions("it") if o.index == 1]
     assert outcome.text == "\ufffd spam \ufffd"
 
 

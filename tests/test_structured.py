@@ -36,14 +36,16 @@ def obeys(body: dict[str, Any], number: int) -> Any:
     return as_json(body) if "response_format" in body else plain(body)
 
 
-def run(folder: Path, script: Any, kind: str = "classification", n: int = 12, **more: Any) -> tuple[Assessment, Server]:
+def run(
+    folder: Path, script: Any, kind: str = "classification", n: int = 12, port: int = 0, **more: Any
+) -> tuple[Assessment, Server]:
     rows = [
         {"id": f"r{i}", "text": f"message {i} .", "label": [LABELS[i % 2]] if kind == "multilabel" else LABELS[i % 2]}
         for i in range(n)
     ]
     (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     task = {"test": "test.jsonl", "input": "text", "target": "label", "type": kind, "labels": LABELS}
-    with serving(script) as server:
+    with serving(script, port) as server:
         made = config.build(
             {
                 "task": task,
@@ -116,10 +118,17 @@ def test_json_that_does_not_fit_into_max_tokens_is_not_asked_for(tmp_path: Path)
     assert len(both_tries) == 1 and both_tries[0].usage and both_tries[0].usage.output_tokens == 10
 
 
-def test_what_was_found_out_is_kept_for_a_run_that_goes_on(tmp_path: Path) -> None:
-    run(tmp_path, plain)
-    settled = json.loads((tmp_path / "run" / "manifest.json").read_text())["settled"]["it"]
-    assert "response_format" in settled["dropped"]
+def test_what_was_found_out_holds_and_is_said_when_a_run_goes_on_and_in_later_runs(tmp_path: Path) -> None:
+    first, server = run(tmp_path, plain)
+    port = int(server.base_url.split(":")[2].split("/")[0])
+    predictions = RunFolder(tmp_path / "run").predictions_file("it")
+    predictions.write_text("".join(predictions.read_text().splitlines(keepends=True)[:3]))  # a kill
+    again, _ = run(tmp_path, plain, port=port)
+    assert choices(again) == choices(first)
+    (tmp_path / "run").rename(tmp_path / "first")
+    later, server = run(tmp_path, plain, n=14, port=port)
+    assert "accepted but ignored" in choices(later)
+    assert [("response_format" in body, asked(body)) for body in server.bodies] == [(False, 12), (False, 13)]
 
 
 def test_probabilities_are_read_from_a_structured_answer(tmp_path: Path) -> None:

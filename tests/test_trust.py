@@ -127,7 +127,7 @@ def test_rows_and_key_follow_no_redirection_to_another_place(tmp_path: Path, mon
                 tmp_path, "assess", str(configured(tmp_path, server.base_url)), "--out", str(tmp_path / "run")
             )
             assert server.bodies and not other.bodies
-    assert done.returncode == 2 and b"HTTP 307" in done.stderr
+    assert done.returncode == 2 and b"HTTP 307: it redirects to " + to.encode() in done.stderr
 
 
 def test_an_address_with_a_password_is_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:

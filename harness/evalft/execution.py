@@ -98,7 +98,7 @@ class Asking:
             self._cache = self._open_cache(wanted)
             settled = settled or self._cache.settled()
         if isinstance(candidate, ApiCandidate) and settled:
-            candidate.settle(settled)
+            self.choices += candidate.settle(settled)
         self._take_from_cache()
         if isinstance(candidate, LocalCandidate) and self._owed:
             await asyncio.to_thread(candidate.check_room, self._owed)

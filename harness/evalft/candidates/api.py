@@ -95,6 +95,7 @@ class ApiCandidate:
         self._saw_logprobs = self._tried_without_schema = False
         self.renamed: dict[str, str] = {}
         self.dropped: list[str] = []
+        self._found_out: list[str] = []
 
     # ------------------------------------------------------------ making ready
 
@@ -182,6 +183,11 @@ class ApiCandidate:
         Returns the attempt and what was found out, in plain lines. Raises CannotStart where no request can succeed.
         """
         said: list[str] = []
+        attempt = await self._preflight(request, said)
+        self._found_out += said
+        return attempt, said
+
+    async def _preflight(self, request: Request, said: list[str]) -> Attempt:
         for _ in range(len(self._fields)):
             try:
                 attempt = await self._ask(request)
@@ -192,10 +198,10 @@ class ApiCandidate:
                     continue
                 without = await self._without_schema(request, refused)
                 if without is None:
-                    return self._refusal(request, refused), said
+                    return self._refusal(request, refused)
                 attempt = without
                 said.append("the endpoint refuses response_format: it is not sent, and answers are read as text")
-            return self._notice_what_is_ignored(attempt, said), said
+            return self._notice_what_is_ignored(attempt, said)
         raise CannotStart(f"candidate {self.name}: the endpoint refuses one field after another: {'; '.join(said)}")
 
     async def _without_schema(self, request: Request, refused: _Refused) -> Attempt | None:
@@ -268,9 +274,12 @@ class ApiCandidate:
     def settled(self) -> dict[str, object]:
         """What the preflight found out, for the manifest: a resumed run asks with the same fields."""
         fewer = self._fields.get("top_logprobs") == FEWER_TOP_LOGPROBS
-        return {"renamed": dict(self.renamed), "dropped": list(self.dropped), "fewer_top_logprobs": fewer}
+        changed = {"renamed": dict(self.renamed), "dropped": list(self.dropped), "fewer_top_logprobs": fewer}
+        return changed | {"said": list(self._found_out)}
 
-    def settle(self, found: Mapping[str, Any]) -> None:
+    def settle(self, found: Mapping[str, Any]) -> list[str]:
+        """Ask as an earlier preflight settled; returns what it found out, in plain lines."""
+        self._found_out = list(found.get("said", []))
         for old, new in dict(found.get("renamed", {})).items():
             if old in self._fields:
                 self._fields[new] = self._fields.pop(old)
@@ -278,6 +287,7 @@ class ApiCandidate:
         self._drop(*found.get("dropped", []))
         if found.get("fewer_top_logprobs") and "top_logprobs" in self._fields:
             self._fields["top_logprobs"] = FEWER_TOP_LOGPROBS
+        return self._found_out
 
     # ------------------------------------------------------------ asking
 
@@ -434,6 +444,9 @@ def _refused(error: Any) -> _Refused:
     inner = body.get("error")
     detail: Mapping[str, Any] = inner if isinstance(inner, dict) else body
     message = str(detail.get("message") or (inner if isinstance(inner, str) else "") or error.message)
+    moved = error.response.headers.get("location") if error.status_code < 400 else None
+    if moved:
+        message = f"it redirects to {moved}, which is not followed; if that is right, it belongs into base_url"
     return _Refused(
         status=error.status_code,
         code=str(detail.get("code") or detail.get("type") or ""),
