@@ -12,8 +12,9 @@ import pytest
 
 import tiny_models
 from api_server import serving
-from evalft import checking, config, expanding, pipeline
+from evalft import checking, config, expanding, pipeline, token_counts
 from evalft.errors import UserError
+from evalft.prompts import Request
 from whole_runs import configured, knows
 
 
@@ -89,7 +90,9 @@ def test_the_teachers_tokens_are_predicted_near_what_it_is_billed(tmp_path: Path
         assert plan is not None and plan.usd is not None and plan.usd > 0
         pipeline.expand(data, out=tmp_path / "run")
         asked: list[dict[str, Any]] = server.bodies
-        assert len(asked) == pytest.approx(plan.requests, rel=0.5)
+    sent = [Request("", i, 0, tuple(body["messages"])) for i, body in enumerate(asked)]
+    assert len(sent) == pytest.approx(plan.requests, rel=0.5)
+    assert token_counts.of_requests(sent) == pytest.approx(plan.input_tokens, rel=0.5)
 
 
 def test_nothing_is_predicted_for_a_teacher_that_has_nothing_to_do(tmp_path: Path) -> None:

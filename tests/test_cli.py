@@ -49,7 +49,7 @@ def test_help_and_version_import_nothing_heavy() -> None:
 
 
 def test_every_command_has_help_with_an_explanation(tmp_path: Path) -> None:
-    for name in ("assess", "check", "decide", "report", "init", "demo"):
+    for name in ("assess", "check", "decide", "rescore", "report", "init", "demo"):
         done = evalft(name, "--help", cwd=tmp_path)
         assert done.returncode == 0 and f"evalft.cli {name}" in done.stdout.replace("-m ", "")
 

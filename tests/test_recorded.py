@@ -111,8 +111,10 @@ def test_costs_are_those_given_or_tokens_at_the_price(tmp_path: Path) -> None:
 
 
 def test_rows_without_an_answer_are_failures_and_are_named(tmp_path: Path) -> None:
-    result = assessed(tmp_path, [*(right(row) for row in ROWS[2:]), {"id": "stranger", "text": "ham"}])
+    priced = [right(row, cost_usd=0.1) for row in ROWS[2:]]
+    result = assessed(tmp_path, [*priced, {"id": "stranger", "text": "ham"}])
     assert entry(result)["coverage"]["failures"] == {"empty": 2} and result.status == 6
+    assert entry(result)["cost_per_query_usd"]["value"] is None  # nobody knows what the two would have cost
     notes = "\n".join(result.summary["notes"])
     assert "2 test rows have no answer" in notes and "r0, r1" in notes and "stranger" in notes
 

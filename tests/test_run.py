@@ -264,7 +264,7 @@ def test_a_base_that_cannot_be_scored_enough_is_trained_all_the_same(base: Path,
 
 
 def test_a_training_that_makes_it_no_better_leaves_the_base_and_says_so(base: Path, tmp_path: Path) -> None:
-    destroying = {"methods": ["sft"], "epochs": 2, "learning_rate": 5.0}
+    destroying = {"methods": ["sft"], "epochs": 2, "learning_rate": 1.0}
     heard = Heard()
     data = configured(tmp_path, base, tune=destroying, expand={"target_rows": 1})
     result = pipeline.run(data, out=tmp_path / "run", progress=heard)

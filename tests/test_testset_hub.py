@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from evalft import config, testset
+from evalft import config, starting, testset
 from evalft.config import TaskConfig
 from evalft.errors import UserError
 
@@ -59,6 +59,26 @@ def test_a_folder_gives_each_role_its_split(tmp_path: Path, splits: dict[str, An
     assert loaded.test[0].input == "test message 0"
     assert loaded.task.labels == (["0", "1"] if kind == "csv" else ["ham", "spam"])
     assert any("split 'validation'" in line for line in loaded.assumed)
+
+
+def test_a_repository_without_a_list_of_files_is_read_by_their_names(tmp_path: Path, splits: dict[str, Any]) -> None:
+    folder = repository(tmp_path / "mail", splits, "parquet")
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n# Mail\n")
+    path = str(folder)
+    assert sizes(testset.load(TaskConfig(test=path, dev=path, train=path))) == tuple(SIZES.values())
+
+
+def test_init_from_such_a_folder_writes_a_config_that_finds_it(
+    tmp_path: Path, splits: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets.DatasetDict(splits).save_to_disk(tmp_path / "mail")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "project").mkdir()
+    given: dict[str, Any] = dict.fromkeys(("split", "input_column", "target_column", "task_type"))
+    starting.from_data(Path("hf:mail:test"), tmp_path / "project", **given)
+    monkeypatch.chdir("/")
+    loaded = config.load(tmp_path / "project" / "evalft.yaml")
+    assert len(testset.load(loaded.task).test) == SIZES["test"]
 
 
 def test_a_lone_saved_data_set_is_all_of_its_rows(tmp_path: Path, splits: dict[str, Any]) -> None:

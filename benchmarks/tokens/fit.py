@@ -3,8 +3,9 @@
     pip install tiktoken
     python benchmarks/tokens/fit.py SET.jsonl ... [--encoding o200k_base | --ranks FILE.tiktoken]
 
-Each file is a set: one {"text": ...} a line. Weights are fitted (non-negative least squares of relative errors) to one half of
-a set's texts, drawn by seed, ten at a time; errors are of the other half, of the weights in use and of those just fitted.
+Each file is a set: one {"text": ...} a line. Weights are fitted (non-negative least squares of relative errors) to one
+half of a set's texts, drawn by seed, ten at a time; errors are of the other half, of the weights in use and of those just
+fitted.
 """
 
 from __future__ import annotations

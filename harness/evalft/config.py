@@ -662,7 +662,7 @@ def _with_absolute_paths(config: Config, folder: Path) -> Config:
     def data_path(path: str | None) -> str | None:
         if path is not None and path.startswith("hf:"):  # a hub id, unless there is such a folder beside the config
             name, colon, split = path[3:].partition(":")
-            return f"hf:{(folder / name).absolute()}{colon}{split}" if (folder / name).is_dir() else path
+            return f"hf:{(folder / name).absolute()}{colon}{split}" if name and (folder / name).is_dir() else path
         return None if path is None else str((folder / Path(path).expanduser()).absolute())
 
     def model_spec(spec: str | None) -> str | None:

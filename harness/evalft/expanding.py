@@ -94,8 +94,8 @@ class TeacherPlan:
 
 
 def teacher_plan(config: Config, data: TestSet) -> TeacherPlan | None:
-    """Train rows to try it on, requests that write twice the inputs that are wanted (half of them are taken to be dropped), and
-    an answer to each input that is kept. None without a teacher, or where no rows are wanted."""
+    """Train rows to try it on, requests that write twice the inputs that are wanted (half of them are taken to be
+    dropped), and an answer to each input that is kept. None without a teacher, or where no rows are wanted."""
     teacher, train = teacher_of(config), list(data.train)
     wanted = max(0, (config.expand.target_rows or planning.DEFAULT_TARGET_ROWS) - len(train))
     if teacher is None or not train or not wanted:

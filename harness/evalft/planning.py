@@ -1,7 +1,8 @@
 """config x test set -> what will be asked and what it will take, before anything is spent.
 
-Input tokens are predicted from the texts (`token_counts`), corrected by what earlier answers of the model were billed where there
-are some (`usage_seen`); each figure that rests on an assumption says so. `training_plan` estimates what tuning would take, for rule 4 of the decision.
+Input tokens are predicted from the texts (`token_counts`), corrected by what earlier answers of the model were billed
+where there are some (`usage_seen`); each figure that rests on an assumption says so. `training_estimate` says what tuning
+would take, for rule 4 of the decision.
 """
 
 from __future__ import annotations

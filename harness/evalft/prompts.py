@@ -164,8 +164,8 @@ def prompter(
 ) -> Callable[[Example], tuple[Message, ...]]:
     """A function from an example to the messages this candidate is asked with.
 
-    Shots are train rows, as `evalft.shots` picks them. `raw` asks with the input alone (sequence classifiers take no instruction). Raises
-    UserError where the template or the shots cannot be made.
+    Shots are train rows, as `evalft.shots` picks them. `raw` asks with the input alone (sequence classifiers take no
+    instruction). Raises UserError where the template or the shots cannot be made.
     """
     if raw:
         return lambda example: ({"role": "user", "content": _plain(example.input)},)

@@ -1,9 +1,10 @@
 """Which train rows a candidate is shown as examples: `shots: 4` or `shots: {count: 4, pick: random | first | nearest}`.
 
-- random: the same rows for every question, drawn by a hash of seed and id, so that adding train rows changes few of them
+- random: the same rows for every question, drawn by a hash of seed and id, so that adding train rows changes few
 - first: the first of the train rows, the same for every question
-- nearest: for each question the train rows most like it by the cosine of TF-IDF-weighted character n-grams, the most alike
-  last, next to the question (Liu et al. 2022, "What makes good in-context examples for GPT-3?", with n-grams for embeddings)
+- nearest: for each question the train rows most like it by the cosine of TF-IDF-weighted character n-grams, the most
+  alike last, next to the question (Liu et al. 2022, "What makes good in-context examples for GPT-3?", with n-grams in
+  place of embeddings)
 
 A train row with the very input that is asked is never a shot: it would hand over the answer.
 """

@@ -67,6 +67,7 @@ def from_data(
     asked = config.build(
         {"task": {name: value for name, value in given.items() if value}}, source="init", folder=Path.cwd()
     )
+    where = asked.task.test or where  # hf: of a folder here has its whole path now
     loaded = testset.load(asked.task)
     task = loaded.task.model_copy(update={"test": where})
     said = [*loaded.assumed, *loaded.warnings]
@@ -98,9 +99,10 @@ def _first_metric(task_type: str | None) -> str:
 
 
 def _relative(path: str, folder: Path) -> str:
-    if path.startswith("hf:"):
-        return path
-    return os.path.relpath(path, folder.absolute())
+    if path.startswith("hf:/"):  # a folder, not a name on the hub
+        name, colon, split = path[3:].partition(":")
+        return f"hf:{os.path.relpath(name, folder.absolute())}{colon}{split}"
+    return path if path.startswith("hf:") else os.path.relpath(path, folder.absolute())
 
 
 def copy_example(name: str, folder: Path) -> list[str]:

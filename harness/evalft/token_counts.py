@@ -1,11 +1,11 @@
 """How many tokens a text will be billed as, before it is sent: no tokenizer of a closed model is at hand offline.
 
-A linear model of what the text consists of (words and their length, digits, marks, line breaks, characters per script), fitted
-to OpenAI's o200k encoding by `benchmarks/tokens/fit.py`, which prints the error per set of texts. On texts that were not
-fitted, the tokens of a set were predicted within 5 % for 13 sets in English (questions, comments, instructions, answers, prose, a
-prompt of 150 labels), Python, JSON and LaTeX, where 4 bytes a token are off by -28 to +25 %; and for interface texts in 16 other
-languages within 7 %, but for Polish (-12 %), Russian (+11 %) and Ukrainian (-10 %). Other encodings count otherwise, so
-tokens billed by the same model before correct the prediction (`usage_seen`).
+A linear model of what the text consists of (words and their length, digits, marks, line breaks, characters per script),
+fitted to OpenAI's o200k encoding by `benchmarks/tokens/fit.py`, which prints the error per set of texts. On texts that
+were not fitted, the tokens of a set were predicted within 5 % for 13 sets in English (questions, comments, instructions,
+answers, prose, a prompt of 150 labels), Python, JSON and LaTeX, where 4 bytes a token are off by -28 to +25 %; and for
+interface texts in 16 other languages within 7 %, but for Polish (-12 %), Russian (+11 %) and Ukrainian (-10 %). Other
+encodings count otherwise, so tokens billed by the same model before correct the prediction (`usage_seen`).
 """
 
 from __future__ import annotations

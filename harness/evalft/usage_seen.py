@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from evalft import cache, token_counts
 from evalft.candidates.api import openai_base_url
 from evalft.config import CandidateConfig, Config
+from evalft.errors import UserError
 from evalft.planning import Seen
 from evalft.prompts import Request
 from evalft.records import Outcome, Prediction
@@ -51,7 +53,8 @@ def remember(
         input_ratio=sum(usage.input_tokens for _, usage, _ in billed) / predicted,
         latency_s=sum(latency_s for _, _, latency_s in billed) / len(billed),
     )
-    write_atomically(_file(), json.dumps(_read() | {_key(candidate, config): asdict(seen)}, indent=1))
+    with suppress(UserError):  # no room, no right to write: the next prediction is less good, and that is all
+        write_atomically(_file(), json.dumps(_read() | {_key(candidate, config): asdict(seen)}, indent=1))
 
 
 def _key(candidate: CandidateConfig, config: Config) -> str:

@@ -34,6 +34,9 @@ BASES = {
 }
 
 
+RECORDED = "as the file of answers gives it, or its tokens at the price that the config gives"
+
+
 @dataclass(frozen=True, slots=True)
 class Measure:
     """One measured thing of one candidate. `status` only where something is required of it."""
@@ -140,7 +143,7 @@ def shown(
         per_label=_per_label(entry.get("per_label") or ()),
         confusion=_confusion(labels) if labels and not too_many else None,
         confusion_note=f"Not drawn: {len(labels['labels'])} labels are more than {MAX_CONFUSION}." if too_many else "",
-        cost_basis=BASES[entry["cost_per_query_usd"]["basis"]],
+        cost_basis=RECORDED if entry["model"].startswith("file:") else BASES[entry["cost_per_query_usd"]["basis"]],
         cost_total=numbers.usd(entry["cost_total_usd"]),
         price=_price(entry.get("price") or {}),
     )

@@ -22,7 +22,8 @@ def detectable_difference(n: int, differ: float, level: float, chance: float = C
     """The smallest true difference of two candidates' shares of right rows that n paired rows show with `chance`, where
     they differ (one right, one wrong) on the share `differ` of rows. None: not even one as large as that.
 
-    Connor 1987, "Sample size for testing differences in proportions for the paired-sample design", solved for the difference."""
+    Connor 1987, "Sample size for testing differences in proportions for the paired-sample design", solved for the
+    difference."""
     from scipy.special import ndtri  # here: scipy.stats would take seconds to import
 
     z = -float(ndtri(level)), float(ndtri(chance))
@@ -41,8 +42,8 @@ def detectable_difference(n: int, differ: float, level: float, chance: float = C
 
 
 def rows_to_show(bound: float, true: float, level: float, chance: float = CHANCE, most: int = 100_000) -> int | None:
-    """About how many rows it takes until a share that is truly `true` is shown to be at least `bound` with `chance`: the first
-    of a grid of n in steps of 3 % at which the exact lower end does so. None: more than `most`."""
+    """About how many rows it takes until a share that is truly `true` is shown to be at least `bound` with `chance`: the
+    first of a grid of n in steps of 3 % at which the exact lower end does so. None: more than `most`."""
     from scipy.special import bdtrc, betaincinv
 
     n = 10.0

@@ -25,15 +25,16 @@ SAVED = ("dataset_dict.json", "state.json")
 
 
 def is_dataset(folder: Path) -> bool:
-    """Whether a folder is one of the hub's kind: written by `save_to_disk`, or a repository whose README.md says which files
-    are which split, or that keeps its files in data/."""
+    """Whether a folder is one of the hub's kind: written by `save_to_disk`, or a repository, whose README.md has a head
+    of YAML that says which files are which split, or that keeps them in data/."""
     if any((folder / name).is_file() for name in SAVED):
         return True
     readme = folder / "README.md"
     if not readme.is_file():
         return False
     head = readme.read_text(encoding="utf-8", errors="replace")[:100_000]
-    return bool(re.match(r"---\s*\n", head)) and bool(re.search(r"^(configs|dataset_info):", head, re.MULTILINE))
+    described = bool(re.search(r"^(configs|dataset_info):", head, re.MULTILINE)) or (folder / "data").is_dir()
+    return bool(re.match(r"---\s*\n", head)) and described
 
 
 def name_of(spec: str) -> str:
