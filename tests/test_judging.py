@@ -498,6 +498,7 @@ def test_where_people_scored_every_answer_nothing_rests_on_the_judge(tmp_path: P
     with serving(script) as server:
         found = build(tmp_path, server, judge={"human": "human.csv"}, thresholds={"judge": ">= 0.2"})
         result = pipeline.assess(found, out=tmp_path / "run")
+    assert "Nothing rests on it" in html.render(tmp_path / "run") and "Calibrated" not in html.render(tmp_path / "run")
     assert result.summary["candidates"][0]["status"] == "pass"
 
 

@@ -181,6 +181,31 @@ def test_an_unfilled_or_foreign_file_is_one_line(tmp_path: Path) -> None:
         review(tmp_path)
 
 
+def test_compared_answers_stand_side_by_side_and_people_prefer_one(tmp_path: Path) -> None:
+    pairwise = {
+        "metrics": [{"judge": {"pairwise": True}}],
+        "test": "test.jsonl",
+        "id": "id",
+        "input": "q",
+        "target": "a",
+    }
+    run(
+        tmp_path,
+        judges=["fake:constant=better: 1"],
+        task=pairwise | {"type": "generation"},
+        candidates=[{"name": "echo", "model": "fake:echo"}, {"name": "else", "model": "fake:constant=else"}],
+    )
+    said = review(tmp_path / "run", rows=6).said
+    assert "0.5 (neither)" in said[1]
+    rows = sheet(tmp_path / "run/review.csv")
+    assert {row["candidate"] for row in rows} == {"else"} and rows[0]["other answer"].startswith("'=cmd(")
+    fill(tmp_path / "run/review.csv", lambda row: row.update(score="1"))
+    found = review(tmp_path / "run")
+    assert found.result is not None and people_scored(found.result) == 6
+    value = found.result.summary["candidates"][1]["metrics"]["judge"]["value"]
+    assert value == pytest.approx(0.5 + 0.5 * 6 / N), "a judge that prefers a place prefers nobody"
+
+
 @given(st.text())
 def test_no_cell_is_a_formula_and_every_cell_is_visible(value: str) -> None:
     shown = reviewing._cell(value)

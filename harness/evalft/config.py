@@ -257,8 +257,8 @@ class JudgeConfig(Section):
         for judge in judges:
             if names.count(judge.name) > 1:
                 raise ValueError(f"{judge.name!r} is listed twice")
-            for key, unset in (("prompt", None), ("system", None), ("shots", 0), ("samples", 1), ("mode", "live")):
-                if getattr(judge, key) != unset:
+            for key in ("prompt", "system", "shots", "samples", "mode"):
+                if getattr(judge, key) != CandidateConfig.model_fields[key].get_default(call_default_factory=True):
                     raise ValueError(f"{judge.name}: {key} means nothing to a judge; remove it")
         return judges
 

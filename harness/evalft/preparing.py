@@ -217,7 +217,8 @@ def _judge_parts(config: Config) -> dict[str, object]:
     if config.judge is None:
         return {}
     judges = [candidates.digest_parts(judge, config) for judge in config.judge.model]
-    return {"judge": config.judge.model_dump(mode="json", exclude={"model", "human"}) | {"models": judges}}
+    asked = config.judge.model_dump(mode="json", exclude={"model", "human"})
+    return {"judge": asked | {"models": judges, "pairwise": judging.is_pairwise(config)}}
 
 
 def model_digests(config: Config) -> dict[str, str]:

@@ -57,7 +57,7 @@ def check(config: Config) -> list[str]:
         )
     if section.human is not None and not given_scores(config):
         raise UserError(f"{shown(section.human)}: judge.human: no row has a score yet")
-    names = ", ".join(judge.name for judge in section.model)
+    names = ", ".join(f"{judge.name} (max_tokens {_max_tokens(judge)})" for judge in section.model)
     by = "each answer against the first candidate's" if is_pairwise(config) else f"scores from {low} to {high}"
     said = [f"judge: {names}: {by}" + ("" if section.rubric else ", by evalft's default rubric (judge.rubric)")]
     own = sorted({judge.model for judge in section.model} & {candidate.model for candidate in config.candidates})

@@ -71,7 +71,10 @@ def _calibration(found: Mapping[str, Any], confidence: str) -> str:
     counted = f"; people's {people['scores']:,} scores stand in place of its own" if people["scores"] else ""
     strange = people["not_of_this_run"]
     left_out = f"; {strange:,} scores by people are of no answer in this run and left out" if strange else ""
-    head = f"Uncalibrated, so it decides no threshold: {why}" if why else "Calibrated"
+    if people["scores"] == found["answers"]:
+        head = "Nothing rests on it: every answer that could be judged has a person's score"
+    else:
+        head = f"Uncalibrated, so it decides no threshold: {why}" if why else "Calibrated"
     return f"{head}{measured}{counted}{left_out}."
 
 
