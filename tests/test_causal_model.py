@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from evalft.candidates import log_likelihood, model_decoding  # noqa: E402
+from evalft.candidates import causal_model, log_likelihood  # noqa: E402
 from evalft.candidates.causal_model import CausalModel, Tree  # noqa: E402
 from evalft.candidates.log_likelihood import Branch, log_likelihoods, split  # noqa: E402
 from evalft.candidates.model_decoding import Decoding  # noqa: E402
@@ -96,14 +96,20 @@ def asked(draw: st.DrawFn) -> tuple[list[int], list[tuple[list[int], list[Branch
 
 @pytest.mark.parametrize("family", FAMILIES)
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(given_rows=asked(), tree_tokens=st.sampled_from([3, 8, 64]), max_tokens=st.sampled_from([1, 60, 10_000]))
+@given(
+    given_rows=asked(),
+    tree_tokens=st.sampled_from([3, 8, 64]),
+    max_tokens=st.sampled_from([1, 60, 10_000]),
+    worth_a_pass=st.sampled_from([2, 256]),
+)
 def test_log_likelihoods_equal_one_forward_per_text(
-    family: str, given_rows: Any, tree_tokens: int, max_tokens: int
+    family: str, given_rows: Any, tree_tokens: int, max_tokens: int, worth_a_pass: int
 ) -> None:
     beginning, rows = given_rows
     model = model_of(family)
     with torch.inference_mode(), pytest.MonkeyPatch.context() as patched:
         patched.setattr(log_likelihood, "TREE_TOKENS", tree_tokens)
+        patched.setattr(causal_model, "WORTH_A_PASS", worth_a_pass)
         model.share(beginning)
         found = log_likelihoods(model, rows, max_tokens)
     for (prompt, branches), sums in zip(rows, found, strict=True):
@@ -148,6 +154,20 @@ def test_a_model_that_raises_at_a_mask_of_its_own_kind_reads_branches_by_themsel
         expected = log_likelihoods(model_of("llama"), rows, 1000)
         for one, other in zip(log_likelihoods(strict, rows, 1000), expected, strict=True):
             np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_prompts_of_like_length_are_read_together_where_that_saves_padding(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, asked = model_of("llama"), [[5] * length for length in (3, 90, 4, 88, 3)]
+    widths = []
+    forward = model.forward
+    monkeypatch.setattr(model, "forward", lambda *a, **g: (widths.append(tuple(a[0].shape)), forward(*a, **g))[1])
+    with torch.inference_mode():
+        model.share([])
+        logits, read = model.read_prompts(asked)
+        alone = [model.read_prompts([prompt])[0][0] for prompt in asked]
+    assert widths[:2] == [(2, 90), (3, 4)]
+    assert read.mask.sum(1).tolist() == [3, 90, 4, 88, 3]
+    torch.testing.assert_close(logits, torch.stack(alone), atol=1e-4, rtol=0)
 
 
 def test_a_shared_beginning_is_read_once_in_a_run() -> None:
@@ -220,8 +240,9 @@ def by_transformers(model: CausalModel, prompt: list[int], new: int) -> list[int
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_greedy_tokens_are_those_of_generate_row_by_row(family: str) -> None:
+def test_greedy_tokens_are_those_of_generate_row_by_row(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, asked = model_of(family), prompts(7)
+    monkeypatch.setattr(causal_model, "WORTH_A_PASS", 4)
     with torch.inference_mode():
         model.share([])
         made = decoding().generate(model, asked, 25)
@@ -249,10 +270,7 @@ def test_rows_that_are_done_leave_the_batch(monkeypatch: pytest.MonkeyPatch) -> 
         made = decoding(end_tokens=(2, 7, 8, 9, 11)).generate(model, asked, 30)
     lengths = [len(one.tokens) for one in made]
     assert min(lengths) < max(lengths) == 30
-    assert sum(rows) < 0.7 * len(asked) * 30
-    for step, batch in enumerate(rows[1:], start=1):  # never more than half as many again as are needed
-        needed = sum(length > step for length in lengths)
-        assert needed <= batch <= needed / (1 - 1 / model_decoding.DROPPED_TOGETHER) + 1
+    assert rows[-29:] == [sum(length > step for length in lengths) for step in range(1, 30)]
 
 
 @pytest.mark.parametrize(("chat", "stop"), [(True, []), (True, ["\n"]), (False, []), (False, ["Q", "ZZ"])])

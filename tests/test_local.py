@@ -13,10 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import tiny_models
 from evalft.candidates.local import LocalCandidate
 from evalft.candidates.model_files import find_model, reads_raw_input
+from evalft.candidates.model_prompts import ModelPrompts
 from evalft.config import CandidateConfig, TaskConfig
 from evalft.errors import CannotStart
 from evalft.prices import HourPrice
@@ -684,3 +687,29 @@ def test_a_context_too_short_for_every_prompt_cannot_start(plain: Path) -> None:
     with pytest.raises(CannotStart, match="too long"):
         model.check_room([Request("a", 0, 0, ({"role": "user", "content": "word " * 2000},))])
     model.check_room(requests(2))
+
+
+@given(
+    words=st.lists(st.sampled_from([*WORDS, "\n", ":", "  ", "Label:", "x1", "é"]), min_size=1, max_size=25),
+    end=st.sampled_from(["", " ", "\n", ":", "\nLabel:", "\nLabel: "]),
+)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_labels_have_the_tokens_they_have_in_one_text_with_the_whole_prompt(
+    tokenizers: list[ModelPrompts], words: list[str], end: str
+) -> None:
+    text = " ".join(words) + end
+    for prompts in tokenizers:
+        (row,) = prompts.rows([Request("a", 0, 0, ({"role": "user", "content": text},))])
+        ((prompt, branches),) = prompts.label_branches([row], end=None)
+        gap = text[len(text.rstrip()) :] or " "
+        for label, branch in zip(LABELS, branches, strict=True):
+            assert [*prompt, *branch.tokens] == prompts.encode([text.rstrip() + gap + label], special=True)[0]
+
+
+@pytest.fixture(scope="module")
+def tokenizers(plain: Path) -> list[ModelPrompts]:
+    """One that splits words beforehand, and, where the shared data is there, one that does not."""
+    from transformers import AutoTokenizer
+
+    folders = [plain, *([STORIES] if (STORIES / "tokenizer.json").is_file() else [])]
+    return [ModelPrompts(AutoTokenizer.from_pretrained(folder), LABELS, {}) for folder in folders]

@@ -153,6 +153,25 @@ def test_a_local_model_goes_through_the_same_stages(tmp_path: Path, monkeypatch:
     assert entry(again)["metrics"] == found["metrics"]
 
 
+def test_answers_that_rounding_could_change_are_counted(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    tiny_models.causal(tmp_path / "model")
+    weights = load_file(tmp_path / "model" / "model.safetensors")
+    weights["lm_head.weight"] = torch.zeros_like(weights["lm_head.weight"])  # every token is as likely as any other
+    save_file(weights, tmp_path / "model" / "model.safetensors", metadata={"format": "pt"})
+    data = {
+        "candidates": [{"name": "tiny", "model": f"hf:{tmp_path / 'model'}", "max_tokens": 2}],
+        "task": {"type": "generation"},
+    }
+    result = pipeline.assess(build(tmp_path, data, n=5), out=tmp_path / "run")
+    assert any("tiny: 5 answers hold a token whose logit another equals" in note for note in result.summary["notes"])
+    lines = (tmp_path / "run" / "predictions" / "tiny.jsonl").read_text().splitlines()
+    assert [json.loads(line)["near_tie"] for line in lines] == [True] * 5
+    assert "whose logit another equals" in (tmp_path / "run" / "report.md").read_text()
+
+
 def test_shots_are_taken_from_train_and_sent(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text(
         "".join(json.dumps({"text": f"train {i}", "label": LABELS[i % 2]}) + "\n" for i in range(12))

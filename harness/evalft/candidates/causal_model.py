@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     import torch
 
 
+WORTH_A_PASS = 256
+"""So many places of padding cost more than a pass of their own does for small models; large ones gain from fewer yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tree:
     """Tokens that go on from a prompt, each from its parent: the place of one before it, or -1 for the prompt."""
@@ -64,7 +68,7 @@ class CausalModel:
         self._accepted = set(inspect.signature(model.forward).parameters)
         self._beginning: list[int] = []
         self._beginning_cache: Any = None
-        self.trees = False
+        self.trees = self.branches = False
         logits, read = self.read_prompts([[pad_token] * 2])
         self.vocabulary: int = logits.shape[-1]
         layers = getattr(read.cache, "layers", None) or [None]
@@ -86,6 +90,20 @@ class CausalModel:
         """Logits behind the last token of each, (row, 1, vocabulary), and what to go on from."""
         import torch
 
+        pieces = self._pieces([len(prompt) for prompt in prompts])
+        given = [self._read_piece([prompts[row] for row in piece]) for piece in pieces]
+        if len(given) == 1:
+            return given[0]
+        back = torch.tensor(np.argsort(np.concatenate(pieces)), device=self.model.device)
+        read = _joined([read for _, read in given])
+        if back.tolist() != list(range(len(prompts))):
+            read = Read(read.mask[back], read.cache)
+            read.cache.batch_select_indices(back)
+        return torch.cat([logits for logits, _ in given])[back], read
+
+    def _read_piece(self, prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, Read]:
+        import torch
+
         cut = self._shared_length(prompts)
         tokens, mask = self.padded([prompt[cut:] for prompt in prompts])
         options: dict[str, Any] = {}
@@ -94,6 +112,16 @@ class CausalModel:
             options["past_key_values"] = self._beginning_for(len(prompts))
         output = self.forward(tokens, mask, use_cache=True, logits_to_keep=1, **options)
         return output.logits[:, -1:], Read(mask, getattr(output, "past_key_values", None))
+
+    def _pieces(self, lengths: Sequence[int]) -> list[list[int]]:
+        """The rows by length, the longest first, cut where the padding that is saved is worth another pass."""
+        pieces: list[list[int]] = []
+        for place, row in enumerate(sorted(range(len(lengths)), key=lambda row: -lengths[row])):
+            if not pieces or (lengths[pieces[-1][0]] - lengths[row]) * (len(lengths) - place) >= WORTH_A_PASS:
+                pieces.append([])
+            pieces[-1].append(row)
+        joins = self.branches and self.window == math.inf
+        return pieces if joins and len(pieces) > 1 else [list(range(len(lengths)))]
 
     def read_trees(self, read: Read, rows: Sequence[int], trees: Sequence[Tree]) -> torch.Tensor:
         """Logits behind each place of each tree, which goes on from prompt rows[n]; what was read stays as it is."""
@@ -245,6 +273,22 @@ def padded(
         place = slice(width - len(row), width) if left else slice(0, len(row))
         tokens[i, place], mask[i, place] = row, 1
     return torch.from_numpy(tokens).to(device), torch.from_numpy(mask).to(device)
+
+
+def _joined(reads: Sequence[Read]) -> Read:
+    """Several as one, all but the longest padded on the left."""
+    import torch
+    from torch.nn.functional import pad
+
+    width = max(read.mask.shape[1] for read in reads)
+    gaps = [width - read.mask.shape[1] for read in reads]
+    cache = _copied(reads[0].cache)
+    for number, layer in enumerate(cache.layers):
+        if layer.get_seq_length():
+            parts = [(read.cache.layers[number], gap) for read, gap in zip(reads, gaps, strict=True)]
+            layer.keys = torch.cat([pad(part.keys, (0, 0, gap, 0)) for part, gap in parts])
+            layer.values = torch.cat([pad(part.values, (0, 0, gap, 0)) for part, gap in parts])
+    return Read(torch.cat([pad(read.mask, (gap, 0)) for read, gap in zip(reads, gaps, strict=True)]), cache)
 
 
 def _copied(cache: Any) -> Any:

@@ -21,7 +21,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         super().__init__()
         self.keys, self.values = layer.keys, layer.values
         self.dtype, self.device, self.is_initialized = layer.keys.dtype, layer.keys.device, True
-        self._buffers = (self.keys, self.values)
+        self._buffers: tuple[torch.Tensor, ...] = (self.keys, self.values)
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
@@ -37,8 +37,13 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         return self.keys, self.values
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
-        super().batch_select_indices(indices)
-        self._buffers = (self.keys, self.values)
+        """The rows named, in that order; only those that change their place are copied."""
+        moved = (indices != torch.arange(len(indices), device=indices.device)).nonzero()[:, 0]
+        filled = self.keys.shape[2]
+        for buffer in self._buffers:
+            buffer[moved, :, :filled] = buffer[indices[moved], :, :filled]
+        self._buffers = tuple(buffer[: len(indices)] for buffer in self._buffers)
+        self.keys, self.values = (buffer[:, :, :filled] for buffer in self._buffers)
 
 
 def _with_room(filled: torch.Tensor, room: int) -> torch.Tensor:

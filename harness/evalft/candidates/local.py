@@ -4,13 +4,13 @@ Three kinds of answer, by what the model and the task are:
 
 - causal model, classification: nothing is generated. The answer is the label of largest log-likelihood given the prompt,
   softmax over the labels is `probs` (multiple choice as in Brown et al. 2020, section 2.4, without length
-  normalisation). A prompt runs once; all labels branch off from its key-value cache.
+  normalisation). What texts share is computed once (`causal_model`, `log_likelihood`).
 - causal model, generation and multi-label: text is generated and read by `answers`. Multi-label rows can also be asked
   for P(yes) per label behind the same prompt, which ranks labels (AUC) and never decides an answer.
 - sequence classifier: softmax or sigmoid of its logits on the user's text alone.
 
-Answers do not depend on the batch a row is in: prompts are padded on the left, padding is masked, positions count real
-tokens. Latency of a row is its batch's wall time, cost is that time x the hourly price / rows; loading is in neither.
+Answers do not depend on the batch a row is in, save where the two largest logits are closer than rounding (`near_tie`).
+Latency of a row is its batch's wall time, cost is that time x the hourly price / rows; loading is in neither.
 """
 
 from __future__ import annotations

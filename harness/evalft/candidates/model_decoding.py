@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 NEAR_TIE = 1e-4
 """Two largest logits closer than this may change places with the rounding of another batch or machine."""
-DROPPED_TOGETHER = 3
-"""Rows that are done leave the batch once they are one in so many: leaving copies the cache of those that stay."""
 
 
 @dataclass(slots=True)
@@ -76,8 +74,7 @@ class Decoding:
         import torch
 
         made = [Generated() for _ in prompts]
-        rows = list(range(len(prompts)))  # those in the batch, done or not
-        open_rows = set(rows)
+        rows = list(range(len(prompts)))  # those that are not done, in the batch's order
         logits, read = model.read_prompts(prompts)
         following, on = logits[:, -1], model.go_on(read, max_new_tokens)
         for left in reversed(range(max_new_tokens)):
@@ -85,14 +82,13 @@ class Decoding:
             chosen = best.indices[:, 0]
             near = (best.values[:, 0] - best.values[:, 1] < NEAR_TIE).tolist()
             for row, token, is_near in zip(rows, chosen.tolist(), near, strict=True):
-                if row in open_rows:
-                    made[row].tokens.append(token)
-                    made[row].near_tie |= is_near
-            open_rows -= set(self._done({row: made[row].tokens for row in open_rows}))
-            if not open_rows or not left:
+                made[row].tokens.append(token)
+                made[row].near_tie |= is_near
+            done = set(self._done({row: made[row].tokens for row in rows}))
+            if len(done) == len(rows) or not left:
                 break
-            if len(rows) - len(open_rows) >= len(rows) / DROPPED_TOGETHER:
-                stay = [place for place, row in enumerate(rows) if row in open_rows]
+            if done:
+                stay = _without([row in done for row in rows])
                 rows = [rows[place] for place in stay]
                 chosen = chosen[torch.tensor(stay, device=chosen.device)]
                 on.keep(stay)
@@ -142,3 +138,10 @@ class Decoding:
         last = max((place for place, token in enumerate(new) if token != self._pad_token), default=-1)
         ended = next((place for place, token in enumerate(new) if token in self._end_tokens), last)
         return new[: ended + 1]
+
+
+def _without(done: list[bool]) -> list[int]:
+    """The places that are not done; those at the end stand in for the done ones before, so that few have to move."""
+    count = done.count(False)
+    late = [place for place in range(count, len(done)) if not done[place]]
+    return [late.pop() if done[place] else place for place in range(count)]
