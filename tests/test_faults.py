@@ -117,7 +117,7 @@ def test_a_row_that_breaks_the_server_is_asked_three_times_and_named(tmp_path: P
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [3, 4])
+@pytest.mark.parametrize("seed", [3])
 def test_1000_rows_against_every_fault_there_is(tmp_path: Path, seed: int) -> None:
     faulty = Faulty(seed, 0.35, broken=frozenset(range(0, 1000, 97)) - {0})
     _, outcomes = run_against(tmp_path, faulty, 1000)

@@ -52,6 +52,7 @@ def ask(
 ) -> list[Outcome]:
     """Ask in virtual time, for so many seconds or to the end; what came of it. `meanwhile` gets the event that stops."""
     outcomes: list[Outcome] = []
+    random.seed(1)  # of the jitter between tries: the same run each time
 
     async def main() -> None:
         stop = asyncio.Event()
@@ -126,8 +127,8 @@ def test_a_quota_of_tokens_is_used_and_kept(
 @pytest.mark.slow
 @pytest.mark.parametrize("per_min", [120, 1_000, 3_000, 10_000])
 def test_quotas_of_all_sizes_are_used_and_kept(tmp_path: Path, per_min: int) -> None:
-    styles = itertools.product(STYLES, HOLDS_S, [(0.2, 0.2), (0.2, 2.0)])
-    for i, ((headers, retry_after), holds_s, latency_s) in enumerate(styles):
+    styles = list(enumerate(itertools.product(STYLES, HOLDS_S, [(0.2, 0.2), (0.2, 2.0)])))
+    for i, ((headers, retry_after), holds_s, latency_s) in styles[:: 1 if per_min < 3_000 else 3]:
         style = {"latency_s": latency_s, "holds_s": holds_s, "headers": headers, "retry_after": retry_after}
         tokens_per_min = per_min * 50 if i % 2 and per_min >= 1_000 else math.inf
         sizes = MIXED if math.isfinite(tokens_per_min) else (100, 100)
