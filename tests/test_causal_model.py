@@ -303,3 +303,13 @@ def test_a_near_tie_is_marked() -> None:
     twins = [any(10 <= token < 30 for token in one.tokens) for one in generated]
     assert [one.near_tie for one in generated] == twins
     assert len(set(twins)) == 2
+
+
+def test_a_branch_longer_than_the_window_is_scored_beside_short_ones() -> None:
+    model = model_of("mistral, a window of 100")
+    long = Branch(tuple(3 + i * 7 % 30 for i in range(110)))
+    rows = [([5, 6, 7], [long]), ([8, 9], [Branch((3, 4)), Branch((5, 6, 7)), Branch((5, 8))])]
+    with torch.inference_mode():
+        found = log_likelihoods(model, rows, 10_000)
+    for (prompt, branches), sums in zip(rows, found, strict=True):
+        np.testing.assert_allclose(sums, [naive(model, prompt, branch) for branch in branches], atol=1e-3)

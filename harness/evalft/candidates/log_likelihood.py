@@ -64,7 +64,8 @@ def log_likelihoods(model: CausalModel, asked: Asked, max_tokens: int) -> list[N
         return []
     prompts = [prompt for prompt, _ in asked]
     longest = max(len(prompt) for prompt in prompts)
-    tree_tokens = TREE_TOKENS if model.trees and model.fits_window(longest + TREE_TOKENS) else 0
+    widest = max(TREE_TOKENS, *(len(branch.tokens) for _, branches in asked for branch in branches))
+    tree_tokens = TREE_TOKENS if model.trees and model.fits_window(longest + widest) else 0
     runs = _runs([branches for _, branches in asked], tree_tokens)
     ends = np.cumsum([len(branches) for _, branches in asked])
     begins = np.concatenate([[0], ends[:-1]])
