@@ -48,18 +48,16 @@ class Provider:
         self.billed_usd = 0.0
         self.answered: dict[str, int] = {}
         self._rng, self._weights, self._overrun = rng, weights, overrun
-        create = SimpleNamespace(create=self._create)
-        self.chat = SimpleNamespace(completions=SimpleNamespace(with_raw_response=create))
 
     async def close(self) -> None:
         pass
 
-    async def _create(self, messages: list[dict[str, str]], **fields: Any) -> Any:
+    async def post(self, path: str, *, cast_to: object, body: dict[str, Any]) -> Any:
         (behaviour,) = self._rng.choices(BEHAVIOURS, self._weights)
-        text = messages[-1]["content"]
+        text = body["messages"][-1]["content"]
         tokens_in = len(text.encode()) + 16  # a tokenizer that knows no words
         long = behaviour in ("long", "times_out", "gateway_timeout", "resets", "half_a_body", "no_usage")
-        tokens_out = int(fields["max_tokens"] * self._overrun) if long else self._rng.randint(1, 5)
+        tokens_out = int(body["max_tokens"] * self._overrun) if long else self._rng.randint(1, 5)
         if behaviour != "fails":
             self.billed_usd += (tokens_in * PRICE.input + tokens_out * PRICE.output) / 1e6
         await asyncio.sleep(30.0 if behaviour == "times_out" else self._rng.uniform(0.1, 2.0))
@@ -69,15 +67,15 @@ class Provider:
             raise openai.APIStatusError(f"no {self._rng.random()}", response=response, body=None)
         if behaviour == "resets":
             raise openai.APIConnectionError(request=httpx2.Request("POST", "http://x")) from ConnectionResetError()
-        body = completion("yes")
-        body["usage"] = {"prompt_tokens": tokens_in, "completion_tokens": tokens_out}
+        answer = completion("yes")
+        answer["usage"] = {"prompt_tokens": tokens_in, "completion_tokens": tokens_out}
         if behaviour == "no_usage":
-            del body["usage"]
+            del answer["usage"]
         if behaviour == "empty":
-            body["choices"] = []
+            answer["choices"] = []
         if behaviour in ("answers", "long", "no_usage"):
             self.answered[text] = self.answered.get(text, 0) + 1
-        content = json.dumps(body).encode()
+        content = json.dumps(answer).encode()
         return SimpleNamespace(content=content[:20] if behaviour == "half_a_body" else content, headers={})
 
 
