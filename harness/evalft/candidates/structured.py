@@ -20,7 +20,7 @@ from evalft.records import TaskType
 
 
 def is_asked_for(candidate: CandidateConfig, task: TaskConfig) -> bool:
-    if task.type not in SCHEMA_KEY or not task.labels or candidate.shots or candidate.prompt is not None:
+    if task.type not in SCHEMA_KEY or not task.labels or candidate.shots.count or candidate.prompt is not None:
         return False
     if "response_format" in (candidate.extra_body or {}) or task.prompt != default_prompt(task):
         return False
