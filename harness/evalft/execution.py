@@ -103,8 +103,9 @@ class Asking:
         if isinstance(candidate, LocalCandidate) and self._owed:
             await asyncio.to_thread(candidate.check_room, self._owed)
         if isinstance(candidate, ApiCandidate) and self._owed:
-            async with self._stopping_at_once():
-                await self._preflight(candidate)
+            with contextlib.suppress(_NotAsked):  # interrupted
+                async with self._stopping_at_once():
+                    await self._preflight(candidate)
             if self._ledger.overrun > 1:
                 self.choices.append(
                     f"a request was billed {self._ledger.overrun:.3g} times its worst case: so much is reserved"
@@ -144,6 +145,8 @@ class Asking:
                 if candidate.settled() != before:
                     self._take_from_cache()
                 self._remember(request, outcome)
+                return
+            if self._stop.is_set():
                 return
             if last.stops or getattr(outcome, "failure", "") == "connection":
                 raise CannotStart(_cannot_start(candidate, outcome))
