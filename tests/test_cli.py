@@ -227,3 +227,19 @@ def test_a_run_answered_by_the_cache_imports_neither_the_sdk_nor_scipy_stats(fol
             done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder)
             assert done.stdout.strip() == heavy, done.stderr
         assert len(server.bodies) == len(ROWS)
+
+
+def test_the_dollars_are_said_again_before_the_first_request(folder: Path) -> None:
+    with serving(right) as server:
+        config = {
+            "task": {"test": "rows.jsonl", "input": "text", "target": "label"},
+            "providers": {"mock": {"base_url": server.base_url}},
+            "candidates": [{"model": "mock:m", "price": {"input": 1, "output": 2}}],
+        }
+        (folder / "evalft.yaml").write_text(yaml.safe_dump(config))
+        foretold = " ".join(evalft("check", cwd=folder).stdout.split())
+        said = evalft("assess", "--out", "run", cwd=folder).stderr.splitlines()
+        (dollars,) = [line for line in said if line.startswith("about $")]
+        assert dollars in foretold
+        assert said.index(dollars) < next(i for i, line in enumerate(said) if "60/60" in line)
+        assert "about $" not in evalft("assess", "--out", "run", cwd=folder).stderr  # nothing is asked

@@ -262,8 +262,7 @@ def show(checked: Checked, console: Console, command: str = "evalft assess") -> 
     say(table)
     for plan in plans:
         line(f"- {plan.name}: {plan.assumes}; max_tokens {plan.max_tokens}")
-    total = sum(plan.usd for plan in plans)
-    line(f"about ${total:.4f} in all, before retries; the cap is ${config.limits.max_cost_usd:g} (limits.max_cost_usd)")
+    line(planning.dollars(plans, config.limits.max_cost_usd))
     for words in (*_training(prepared), *checked.can_show):
         line(f"- {words}")
     for words in checked.warnings:

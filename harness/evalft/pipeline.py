@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from evalft import errors, expanding, judging, summary, tuning
+from evalft import errors, expanding, judging, planning, summary, tuning
 from evalft.asking import Job, Unfinished, ask
 from evalft.concluding import Assessment, conclude, price_then
 from evalft.config import Config, load, shown_spec
@@ -139,8 +139,11 @@ def announce(command: str, prepared: Prepared, progress: Progress) -> None:
 def _assess(prepared: Prepared, progress: Progress) -> Assessment:
     """Every candidate on every test row, whatever is not answered yet."""
     config, folder = prepared.config, prepared.folder
-    folder.stage("assess", "running")
     manifest = folder.manifest()
+    plans = [*prepared.plans, *judging.plans(config, prepared.data.test)]
+    if manifest.get("stages", {}).get("assess") != "done" and any(plan.usd for plan in plans):
+        progress.say([planning.dollars(plans, config.limits.max_cost_usd)])
+    folder.stage("assess", "running")
     jobs = [
         Job(
             candidate,

@@ -83,6 +83,15 @@ class CandidatePlan:
     assumes: str
 
 
+def dollars(plans: Sequence[CandidatePlan], cap_usd: float) -> str:
+    """What asking all of them will cost, said before the first request."""
+    total = sum(plan.usd for plan in plans)
+    return (
+        f"about ${total:.4f} in all, before retries and less what the cache holds; the cap is ${cap_usd:g} "
+        "(limits.max_cost_usd)"
+    )
+
+
 def plan(
     config: Config,
     task: TaskConfig,
