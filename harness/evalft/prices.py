@@ -55,7 +55,7 @@ class TokenPrice:
         return (read + usage.output_tokens * price.output) / 1e6
 
     def as_data(self) -> dict[str, object]:
-        return asdict(self)
+        return asdict(self) | {"tiers": [asdict(tier) for tier in self.tiers]}  # a list, as JSON gives it back
 
 
 @dataclass(frozen=True, slots=True)
