@@ -155,7 +155,7 @@ def plan(
 
 def predicted_output(task: TaskConfig, examples: Sequence[Example]) -> int:
     """Tokens of the answers that a perfect candidate gives."""
-    return round(sum(token_counts.estimate(target_text(task, example.target)) for example in examples))
+    return round(token_counts.of_texts([[target_text(task, example.target)] for example in examples]))
 
 
 def local_minutes(

@@ -108,14 +108,24 @@ def _script(code: int) -> str:
 
 def of_requests(requests: Sequence[Request]) -> int:
     """Input tokens of chat requests, those around the messages included."""
-    sample = requests[:: max(1, len(requests) // SAMPLE)]
-    seen_bytes, seen_tokens = text_bytes(sample), 0.0
-    for request in sample:
-        seen_tokens += sum(estimate(turn["content"]) for turn in request.messages)
-    per_byte = seen_tokens / seen_bytes if seen_bytes else 0.0
     around = sum(PER_MESSAGE * len(request.messages) + PER_REQUEST for request in requests)
-    return round(per_byte * text_bytes(requests)) + around
+    return round(of_texts([[turn["content"] for turn in request.messages] for request in requests])) + around
+
+
+def of_texts(texts: Sequence[Sequence[str]]) -> float:
+    """Tokens of texts that come several together. `SAMPLE` are read, the others are taken to have as many per byte."""
+    sample = texts[:: max(1, len(texts) // SAMPLE)]
+    seen_bytes = _bytes(sample)
+    return (
+        sum(estimate(text) for together in sample for text in together) / seen_bytes * _bytes(texts)
+        if seen_bytes
+        else 0.0
+    )
 
 
 def text_bytes(requests: Sequence[Request]) -> int:
-    return sum(len(turn["content"].encode()) for request in requests for turn in request.messages)
+    return _bytes([[turn["content"] for turn in request.messages] for request in requests])
+
+
+def _bytes(texts: Sequence[Sequence[str]]) -> int:
+    return sum(len(text.encode()) for together in texts for text in together)
