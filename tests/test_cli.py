@@ -243,3 +243,8 @@ def test_the_dollars_are_said_again_before_the_first_request(folder: Path) -> No
         assert dollars in foretold
         assert said.index(dollars) < next(i for i, line in enumerate(said) if "60/60" in line)
         assert "about $" not in evalft("assess", "--out", "run", cwd=folder).stderr  # nothing is asked
+
+
+def test_a_file_that_is_not_there_is_what_is_said_first(folder: Path) -> None:
+    done = evalft("assess", "nosuch.csv", cwd=folder)
+    assert done.returncode == 2 and done.stderr.startswith("error: nosuch.csv: no such file")

@@ -288,7 +288,11 @@ def test_shipping_names_cheaper_near_misses_and_whether_the_difference_is_real()
     assert action(decision) == ("ship", "best")
     told = {name: next(text for text in decision.verdict.reasons if text.startswith(name)) for name in ("close", "far")}
     assert "is undecided on accuracy" in told["close"] and "is not shown to be real" in told["close"]
-    assert "fails accuracy" in told["far"] and "is real" in told["far"]
+    assert "fails accuracy" in told["far"] and "the difference in accuracy" in told["far"] and "is real" in told["far"]
+    as_f1 = [
+        replace(one, scores_of="exact_match") for one in (best, close, far)
+    ]  # rows have none of the primary metric
+    assert "the difference in exact_match" in str(decide(as_f1, setting(required(accuracy=">= 0.91"))).verdict.reasons)
 
 
 def test_a_stand_in_is_named_as_one():

@@ -551,3 +551,13 @@ def test_a_drawing_keeps_the_order_of_all_its_numbers_and_stays_on_its_axis(metr
         assert all(drawing.LEFT <= x <= drawing.RIGHT for x in [*xs, *(x for x, _ in drawn.ticks)])
         assert 2 <= len(drawn.ticks) <= 10
         assert len({label for _, label in drawn.ticks}) == len(drawn.ticks)
+
+
+def test_money_lost_with_a_killed_process_is_said(tmp_path: Path) -> None:
+    run_folder.write(tmp_path, kind=KINDS[0])
+    summary = _summary(tmp_path)
+    assert "process that died" not in html.render(tmp_path)
+    summary["spent"]["unresolved_usd"] = 0.155
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    for shown in (_Page(html.render(tmp_path)).text, markdown.render(tmp_path), _shown(tmp_path, 200)):
+        assert "lost with a process that died" in " ".join(shown.split()) and "$0.155" in shown

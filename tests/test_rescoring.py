@@ -108,6 +108,12 @@ def test_a_setting_that_needs_new_answers_is_refused_and_changes_nothing(asked: 
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
 
 
+def test_decide_names_rescore_where_only_the_scoring_is_another(asked: tuple[Path, Server]) -> None:
+    run, _ = asked
+    with pytest.raises(UserError, match="evalft rescore"):
+        pipeline.decide_again(run, config.load(run / "config.yaml", ["task.metrics=[token_f1]"]))
+
+
 def test_a_rescore_that_was_killed_before_it_concluded_is_done_by_the_next(
     asked: tuple[Path, Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:

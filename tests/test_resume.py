@@ -109,12 +109,13 @@ def test_a_torn_last_line_is_asked_again(tmp_path: Path) -> None:
     assert len(file.read_bytes().splitlines()) == 10
 
 
-def test_ctrl_c_keeps_what_was_in_flight_and_ends_with_130(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_or_a_term_keeps_what_was_in_flight_and_ends_with_130(tmp_path: Path, number: signal.Signals) -> None:
     with serving(slow_answer) as server:
         command = write_run(tmp_path, server, 200)
         process = start(command)
         wait_for(server, 20, process)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         out, err = process.communicate(timeout=60)
         assert process.returncode == 130, err.decode()
         assert b"Traceback" not in err + out

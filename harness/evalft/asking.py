@@ -175,21 +175,26 @@ def _check_same_model(config: CandidateConfig, candidate: Candidate, folder: Run
 
 @contextmanager
 def _stopping_on_interrupt(stop: asyncio.Event, progress: Progress) -> Iterator[None]:
-    """First Ctrl-C: what is in flight is waited for and kept. Second: the ordinary KeyboardInterrupt."""
+    """First Ctrl-C, or a TERM from a scheduler: what is in flight is waited for and kept. Second: the ordinary end."""
     loop = asyncio.get_running_loop()
 
     def interrupt() -> None:
         stop.set()
         progress.say(["stopping: what is under way is waited for and kept (Ctrl-C again: stop at once)"])
-        loop.remove_signal_handler(signal.SIGINT)
+        ordinary()
+
+    def ordinary() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
 
     with suppress(NotImplementedError, RuntimeError, ValueError):  # not on Windows, not outside the main thread
-        loop.add_signal_handler(signal.SIGINT, interrupt)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, interrupt)
     try:
         yield
     finally:
         with suppress(NotImplementedError, RuntimeError, ValueError):
-            loop.remove_signal_handler(signal.SIGINT)
+            ordinary()
 
 
 def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -332,6 +332,8 @@ def _configure(
         source = source / "evalft.yaml"
     if source.suffix in (".yaml", ".yml"):
         return load(source, overrides, extra), out
+    if not source.exists() and not str(source).startswith("hf:") and not set(str(source)) & set("*?["):
+        raise UserError(f"{source}: no such file; name a config, a run folder or a file of rows")
     if not models:
         raise UserError(
             f"{source}: no candidates; add --model openai:gpt-5-mini or --model hf:FOLDER (or write a config: "

@@ -295,6 +295,7 @@ def _evidence(
                 trainable=planning.trainable(candidate) and not candidate.adapter,
                 stand_in=bool(provider and provider.stand_in),
                 scores=found.row_scores if same_rows else None,
+                scores_of=found.row_metric,
             )
         )
     base = shown_spec(config.tune.base) if config.tune.base else None

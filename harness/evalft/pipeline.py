@@ -106,7 +106,12 @@ def decide_again(path: Path, config: Config) -> Assessment:
     Compared with the folder's own config rather than its stored digest: a folder that was moved to where its models are
     not can still be decided on."""
     prepared = prepare(config, out=path)
-    if prepared.digest != prepare(load(prepared.folder.file("config")), out=path).digest:
+    own = prepare(load(prepared.folder.file("config")), out=path)
+    if prepared.digest != own.digest:
+        if prepared.asked == own.asked:
+            raise UserError(
+                f"{path}: what --set changes here changes the scores; use `evalft rescore`, which asks nothing"
+            )
         raise UserError(f"{path}: what --set changes here needs new answers; use `evalft assess` with it")
     with prepared.folder.locked():
         return conclude(prepared, None)

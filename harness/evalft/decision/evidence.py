@@ -47,7 +47,9 @@ class Evidence:
     stand_in: bool = False
     """A local stand-in for a closed API."""
     scores: NDArray[np.float64] | None = None
-    """Row scores (n,) of the primary metric, higher is better; None where it has none."""
+    """Row scores (n,), higher is better: the primary metric's, or of `scores_of` where rows have none of it."""
+    scores_of: str = ""
+    """The metric that `scores` are of; empty: the primary one."""
 
     @property
     def cost_usd(self) -> float | None:

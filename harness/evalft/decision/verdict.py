@@ -114,17 +114,17 @@ class _Rules:
         return f"{one.label} is cheaper ({_cost(one)}) but {held} {missed}; {self._difference(one, shipped)}"
 
     def _difference(self, one: Evidence, shipped: Evidence) -> str:
-        primary = self.setting.primary
+        metric = shipped.scores_of or self.setting.primary
         if one.scores is None or shipped.scores is None or len(one.scores) != len(shipped.scores):
-            return f"its difference from {shipped.name} in {primary} could not be tested (no row scores)"
+            return f"its difference from {shipped.name} in {metric} could not be tested (no row scores)"
         interval = paired_difference(one.scores, shipped.scores, groups=self.setting.groups, seed=self.setting.seed)
         low, high = interval.ends(self.setting.alpha)
         if interval.value is None or not np.isfinite([low, high]).all():
-            return f"its difference from {shipped.name} in {primary} has no interval ({interval.reason})"
+            return f"its difference from {shipped.name} in {metric} has no interval ({interval.reason})"
         said = f"{number(low, 0.0)} to {number(high, 0.0)}, {percent(self.setting.decide.confidence)} interval"
         real = "is real" if low > 0 or high < 0 else "is not shown to be real"
         gap = number(interval.value, 0.0)
-        return f"the difference in {primary}, {shipped.name} minus {one.name}, {real}: {gap} ({said})"
+        return f"the difference in {metric}, {shipped.name} minus {one.name}, {real}: {gap} ({said})"
 
     def _correction(self, one: Evidence) -> list[str]:
         if len(self.evidence) == 1:

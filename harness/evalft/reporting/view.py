@@ -325,6 +325,9 @@ def _spent(spent: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         ("answers from the cache", f"{spent['cached_requests']:,}"),
         ("GPU hours", numbers.count(spent["gpu_hours"])),
     ]
+    if spent.get("unresolved_usd"):
+        lost = numbers.usd(spent["unresolved_usd"])
+        rows.insert(1, ("lost with a process that died, and counted under the cap, up to", lost))
     if spent.get("training_usd") is not None:
         rows.append(("training", numbers.usd(spent["training_usd"])))
     if spent.get("training_hours") is not None:
