@@ -52,7 +52,7 @@ class Provider:
     async def close(self) -> None:
         pass
 
-    async def post(self, path: str, *, cast_to: object, body: dict[str, Any]) -> Any:
+    async def post(self, path: str, *, cast_to: object, body: dict[str, Any], options: object) -> Any:
         (behaviour,) = self._rng.choices(BEHAVIOURS, self._weights)
         text = body["messages"][-1]["content"]
         tokens_in = len(text.encode()) + 16  # a tokenizer that knows no words

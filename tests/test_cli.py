@@ -248,3 +248,15 @@ def test_the_dollars_are_said_again_before_the_first_request(folder: Path) -> No
 def test_a_file_that_is_not_there_is_what_is_said_first(folder: Path) -> None:
     done = evalft("assess", "nosuch.csv", cwd=folder)
     assert done.returncode == 2 and done.stderr.startswith("error: nosuch.csv: no such file")
+
+
+def test_a_provider_without_a_key_is_sent_no_authorization_at_all(folder: Path) -> None:
+    with serving(right) as server:
+        config = {
+            "task": {"test": "rows.jsonl", "input": "text", "target": "label"},
+            "providers": {"mock": {"base_url": server.base_url}},
+            "candidates": [{"model": "mock:m", "price": {"input": 1, "output": 2}}],
+        }
+        (folder / "evalft.yaml").write_text(yaml.safe_dump(config))
+        assert evalft("assess", cwd=folder).returncode == 0
+        assert len(server.headers) == len(ROWS) and not any("Authorization" in headers for headers in server.headers)

@@ -35,7 +35,7 @@ FEWER_TOP_LOGPROBS = 5
 """Where an endpoint allows fewer; what they leave unseen bounds the AUC."""
 SHORTEST_KEY = 8
 LONGEST_END = 40
-KEYLESS = "no-key"  # the SDK insists on some key; a provider without api_key_env is sent none that means anything
+KEYLESS = "no-key"  # the SDK insists on some key; a provider without api_key_env is sent none
 
 
 def openai_base_url() -> str:
@@ -325,11 +325,12 @@ class ApiCandidate:
         if "seed" in fields and request.repeat:
             fields["seed"] += request.repeat
         client = self._connected()
+        options: Any = {} if self.key_env else {"headers": {"Authorization": openai.Omit()}}
         sent = clock()
         try:
             async with asyncio.timeout(self._timeout_s):
                 # not chat.completions.create(): walking every message through the SDK's types costs as much as the rest
-                answer = await client.post("/chat/completions", cast_to=httpx2.Response, body=fields)
+                answer = await client.post("/chat/completions", cast_to=httpx2.Response, body=fields, options=options)
                 body = answer.content
         except TimeoutError:
             return self._no_answer(request, "timeout", f"no answer within {self._timeout_s:g} s")

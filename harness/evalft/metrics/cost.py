@@ -103,7 +103,9 @@ class _Times:
 
         reasons = []
         if shared:
-            reasons.append(f"rows of a batch share its time, so the ends rest on {batches.size} batches")
+            reasons.append(
+                f"rows of equal times are taken for a batch that shares its time: the ends rest on {batches.size} batches"
+            )
         if self.timed_out.any():
             count = int(self.timed_out.sum())
             reasons.append(f"{count} timeouts count as longer than the {waited_s:g} s that were waited")
