@@ -100,3 +100,10 @@ def test_nothing_is_predicted_for_a_teacher_that_has_nothing_to_do(tmp_path: Pat
         data = configured(tmp_path, base_url=server.base_url)
     enough = data.model_copy(update={"expand": data.expand.model_copy(update={"target_rows": 1})})
     assert expanding.teacher_plan(enough, checking.check(enough).prepared.data) is None
+
+
+def test_a_model_that_is_not_there_is_no_plan(folder: Path) -> None:
+    done = evalft("check", "rows.csv", "--model", "hf:./no/folder/here", cwd=folder)
+    assert done.returncode == 2 and "no/folder/here; check the path of the model" in done.stderr
+    done = evalft("check", "rows.csv", "--model", "hf:nobody/nothing", cwd=folder)
+    assert done.returncode == 0 and "hf:nobody/nothing is no folder here" in " ".join(done.stdout.split())

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evalft import expanding, judging, pipeline, planning, preparing, scoring, tuning
-from evalft.candidates.model_files import find_adapter, find_model, reads_raw_input
+from evalft.candidates.model_files import find_adapter, find_model, is_path, reads_raw_input
 from evalft.config import CandidateConfig, Config, TaskConfig, shown_spec
 from evalft.decision.reach import out_of_reach
 from evalft.decision.wording import duration
@@ -50,7 +50,7 @@ def check(config: Config, *, out: Path | None = None, limit: int | None = None) 
         try:
             if candidate.provider == "file" and not Path(candidate.model_id).is_file():
                 raise CannotStart(f"{where}: {shown_spec(candidate.model)}: no such file of answers")
-            if local_folder:
+            if local_folder or (candidate.provider == "hf" and is_path(candidate.model_id)):
                 find_model(candidate.model_id, candidate.revision, where)
             if local_folder and candidate.adapter and Path(candidate.adapter).is_dir():
                 find_adapter(candidate.adapter, where)
@@ -76,7 +76,13 @@ def check(config: Config, *, out: Path | None = None, limit: int | None = None) 
     ]
     if not config.thresholds:
         can_show.append("no thresholds are set: there will be no verdict, and `evalft run` needs one")
-    warnings = (*data.warnings, *scoring.check_gold(data.test, config.task), *_missing_keys(config), *too_long)
+    warnings = (
+        *data.warnings,
+        *scoring.check_gold(data.test, config.task),
+        *_missing_keys(config),
+        *_hub_ids(config),
+        *too_long,
+    )
     return Checked(prepared, tuple(can_show), warnings)
 
 
@@ -88,6 +94,14 @@ def _missing_keys(config: Config) -> list[str]:
         if key and not os.environ.get(key):
             lines.append(f"{candidate.name}: the environment variable {key} is not set; it is needed to assess")
     return lines
+
+
+def _hub_ids(config: Config) -> list[str]:
+    return [
+        f"{one.name}: {one.model} is no folder here: whether the hub has it is known when `evalft assess` fetches it"
+        for one in config.candidates
+        if one.provider == "hf" and not Path(one.model_id).is_dir()
+    ]
 
 
 def _counted(plan: planning.CandidatePlan, prepared: Prepared) -> planning.CandidatePlan:

@@ -144,11 +144,16 @@ def available_memory_bytes() -> int | None:
 # ---------------------------------------------------------------- where the files are
 
 
+def is_path(spec: str) -> bool:
+    """Whether a spec can only be a folder: a hub id is OWNER/NAME."""
+    return spec.startswith((".", "/", "~")) or spec.count("/") > 1
+
+
 def _folder(spec: str, revision: str | None, where: str, kind: str) -> tuple[Path, str | None]:
     path = Path(spec).expanduser()
     if path.is_dir():
         return path, None
-    if spec.startswith((".", "/", "~")) or spec.count("/") > 1:
+    if is_path(spec):
         raise CannotStart(f"{where}: there is no folder {spec}; check the path of the {kind}")
     return _from_hub(spec, revision, where, kind)
 
