@@ -28,6 +28,16 @@ def right(body: dict[str, Any], number: int) -> str:
     return ["ham", "spam"][int(body["messages"][-1]["content"].split("message ")[1].split()[0]) % 2]
 
 
+def configured(folder: Path, base_url: str, **task: str) -> None:
+    """evalft.yaml with one candidate behind `base_url`, which needs no key."""
+    config = {
+        "task": {"test": "rows.jsonl", "input": "text", "target": "label", **task},
+        "providers": {"mock": {"base_url": base_url}},
+        "candidates": [{"model": "mock:m", "price": {"input": 1, "output": 2}}],
+    }
+    (folder / "evalft.yaml").write_text(yaml.safe_dump(config))
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
@@ -216,12 +226,7 @@ def test_a_run_answered_by_the_cache_imports_neither_the_sdk_nor_scipy_stats(fol
         "print([m for m in ('openai', 'scipy.stats', 'pandas', 'sklearn', 'torch') if m in sys.modules])"
     )
     with serving(right) as server:
-        config = {
-            "task": {"test": "rows.jsonl", "type": "generation", "input": "text", "target": "label"},
-            "providers": {"mock": {"base_url": server.base_url}},
-            "candidates": [{"model": "mock:m", "price": {"input": 1, "output": 2}}],
-        }
-        (folder / "evalft.yaml").write_text(yaml.safe_dump(config))
+        configured(folder, server.base_url, type="generation")
         for out, heavy in (("one", "['openai']"), ("two", "[]")):
             command = [sys.executable, "-c", code, "assess", "--out", out]
             done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder)
@@ -231,12 +236,7 @@ def test_a_run_answered_by_the_cache_imports_neither_the_sdk_nor_scipy_stats(fol
 
 def test_the_dollars_are_said_again_before_the_first_request(folder: Path) -> None:
     with serving(right) as server:
-        config = {
-            "task": {"test": "rows.jsonl", "input": "text", "target": "label"},
-            "providers": {"mock": {"base_url": server.base_url}},
-            "candidates": [{"model": "mock:m", "price": {"input": 1, "output": 2}}],
-        }
-        (folder / "evalft.yaml").write_text(yaml.safe_dump(config))
+        configured(folder, server.base_url)
         foretold = " ".join(evalft("check", cwd=folder).stdout.split())
         said = evalft("assess", "--out", "run", cwd=folder).stderr.splitlines()
         (dollars,) = [line for line in said if line.startswith("about $")]
@@ -252,11 +252,6 @@ def test_a_file_that_is_not_there_is_what_is_said_first(folder: Path) -> None:
 
 def test_a_provider_without_a_key_is_sent_no_authorization_at_all(folder: Path) -> None:
     with serving(right) as server:
-        config = {
-            "task": {"test": "rows.jsonl", "input": "text", "target": "label"},
-            "providers": {"mock": {"base_url": server.base_url}},
-            "candidates": [{"model": "mock:m", "price": {"input": 1, "output": 2}}],
-        }
-        (folder / "evalft.yaml").write_text(yaml.safe_dump(config))
+        configured(folder, server.base_url)
         assert evalft("assess", cwd=folder).returncode == 0
         assert len(server.headers) == len(ROWS) and not any("Authorization" in headers for headers in server.headers)

@@ -184,17 +184,20 @@ def _stopping_on_interrupt(stop: asyncio.Event, progress: Progress) -> Iterator[
         ordinary()
 
     def ordinary() -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in caught:
             loop.remove_signal_handler(number)
+        caught.clear()
 
-    with suppress(NotImplementedError, RuntimeError, ValueError):  # not on Windows, not outside the main thread
+    caught: list[signal.Signals] = []
+    # an event loop takes no signals on Windows, nor outside the main thread: Ctrl-C then ends the process as it always does
+    with suppress(NotImplementedError, RuntimeError, ValueError):
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, interrupt)
+            caught.append(number)
     try:
         yield
     finally:
-        with suppress(NotImplementedError, RuntimeError, ValueError):
-            ordinary()
+        ordinary()
 
 
 def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
