@@ -215,7 +215,7 @@ def forecasts(draw_probs, n, columns, seed):
 
 def with_probs(rows, probs, labels, method="log_likelihood"):
     given_probs = [None if rows.failed[i] else dict(zip(labels, p, strict=True)) for i, p in enumerate(probs)]
-    return probability.forecast(rows, given_probs, [method] * len(probs))
+    return probability.forecast(rows, [(given, method, None) for given in given_probs])
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -310,7 +310,7 @@ def test_brier_equals_scikit_learns_and_a_failure_is_wholly_wrong(seed):
         np.mean([sk.brier_score_loss(member[:, i], free[:, i], labels=[0, 1]) for i in range(3)])
     )
     all_failed = arrays([("a",)] * 4, [None] * 4, LABELS[:3])
-    said = probability.forecast(all_failed, [None] * 4, [None] * 4)
+    said = probability.forecast(all_failed, [(None, None, None)] * 4)
     assert value_of(probability.measured("brier", all_failed, said, "classification", None)) == 1
     assert value_of(probability.measured("ece", all_failed, said, "classification", None)) == 1
 
@@ -333,10 +333,15 @@ def test_calibration_error_equals_its_definition(seed):
 
 def test_rows_without_probabilities_are_hard_and_the_weakest_method_is_named():
     rows = arrays([("a",), ("b",), ("a",)], [("a",), ("b",), None], ("a", "b"))
-    said = probability.forecast(rows, [{"a": 0.7, "b": 0.3}, None, None], ["log_likelihood", None, None])
+    said = probability.forecast(rows, [({"a": 0.7, "b": 0.3}, "log_likelihood", None), *[(None, None, None)] * 2])
     assert said.method == "hard"
     assert said.probs.tolist() == [[0.7, 0.3], [0, 1], [0, 0]]
-    assert probability.forecast(rows, [{"a": 1.0}, {"b": 1.0}, None], ["vote", "top_logprobs", None]).method == "vote"
+    assert (
+        probability.forecast(
+            rows, [({"a": 1.0}, "vote", None), ({"b": 1.0}, "top_logprobs", None), (None, None, None)]
+        ).method
+        == "vote"
+    )
 
 
 # ---------------------------------------------------------------- text

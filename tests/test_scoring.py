@@ -356,7 +356,7 @@ def test_nothing_answered_yet_is_no_number_and_no_error(task_type):
     names = list(metrics.available(task_type)) if task_type != "generation" else ["exact_match", "token_f1", "numeric"]
     found = scoring.score([], [], task_of(task_type, metrics=names))
     assert {interval.value for interval in found.intervals.values()} == {None}
-    assert (found.scores, found.coverage.total, found.row_scores.size) == ((), 0, 0)
+    assert (tuple(found.scores), found.coverage.total, found.row_scores.size) == ((), 0, 0)
 
 
 @pytest.mark.parametrize("task_type", ["classification", "multilabel"])

@@ -397,7 +397,7 @@ def test_a_lone_file_is_split_once_whatever_its_order(tmp_path: Path) -> None:
 def test_a_cut_keeps_units_whole_and_comes_near_the_share(units: list[int], share: float, seed: int) -> None:
     rows = list(range(len(units)))
     first, second = splits.cut(rows, units, share, seed)
-    assert sorted(first + second) == rows
+    assert sorted([*first, *second]) == rows
     assert not {units[row] for row in first} & {units[row] for row in second}
     assert bool(first) == (len(set(units)) > 1) and second
     assert abs(len(first) - share * len(rows)) <= max(units.count(unit) for unit in units) or not first

@@ -15,6 +15,8 @@ import os
 import sqlite3
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -79,6 +81,16 @@ class Cache:
 
     def put_settled(self, identity: dict[str, object], found: dict[str, object]) -> None:
         self._write(_settled_key(_canonical([FORMAT, identity])), json.dumps(found))
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is read and written within costs one transaction. A process that dies within has written nothing."""
+        try:
+            self._db.execute("begin")
+            yield
+            self._db.execute("commit")
+        except sqlite3.Error as error:
+            raise self._unusable(error) from None
 
     def get(self, request: Request) -> Outcome | None:
         """The stored outcome as this request's own, marked cached with the day it was given (UTC); its cost and latency

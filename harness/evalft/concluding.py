@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import math
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,9 +22,10 @@ from evalft.prices import HourPrice, TokenPrice
 from evalft.records import Outcome, Prediction
 from evalft.reporting import html, markdown, view
 from evalft.scoring import Scored
+from evalft.sequences import chosen
 from evalft.spending import Ledger
 from evalft.stats.interval import Interval, unbounded
-from evalft.store import RunFolder
+from evalft.store import RunFolder, kept
 
 
 @dataclass(frozen=True)
@@ -74,22 +76,20 @@ def conclude(
     scored: dict[str, Scored] = {}
     missing: dict[str, int] = {}
     basis: dict[str, str] = {}
-    billed: dict[str, float | None] = {}
-    cached: dict[str, Mapping[str, Any] | None] = {}
-    fastest_slowest: dict[str, tuple[float, float] | None] = {}
-    near_ties: dict[str, int] = {}
+    given: dict[str, _Given] = {}
     judged = judging.collect(config, data.test, folder, judging.given_scores(prepared.own_config))
     owed = judged.owed + judged.stopped if judged else 0
     for candidate, plan in zip(config.candidates, prepared.plans, strict=True):
         name = candidate.name
+        folder.order_predictions(name)
         outcomes, basis[name] = _priced(candidate, plan, folder.read_predictions(name), manifest)
-        repeats = Counter(outcome.index for outcome in outcomes)
-        whole = {index for index, count in repeats.items() if count == candidate.samples}
+        given[name] = _given(outcomes, len(data.test))
+        whole = given[name].rows_with(candidate.samples)
         missing[name] = len(data.test) - len(whole)
-        owed += missing[name] + sum(not (outcome.tries or outcome.cached) for outcome in outcomes)
+        owed += missing[name] + given[name].not_asked
         scored[name] = scoring.score(
-            [data.test[index] for index in sorted(whole)],
-            [outcome for outcome in outcomes if outcome.index in whole],
+            chosen(data.test, whole) if missing[name] else data.test,
+            _of_rows(outcomes, whole) if missing[name] else outcomes,
             config.task,
             extra_metrics=[threshold.metric for threshold in config.parsed_thresholds],
             words=judged.words.get(name) if judged else None,
@@ -97,12 +97,6 @@ def conclude(
         if judged:
             found = scored[name].intervals
             scored[name] = replace(scored[name], intervals={**found, "judge": judged.interval(found["judge"])})
-        latencies = [o.latency_s for o in outcomes if isinstance(o, Prediction) and o.latency_s is not None]
-        known = [outcome.cost_usd for outcome in outcomes if outcome.cost_usd is not None]
-        billed[name] = sum(known) if len(known) == len(outcomes) else None
-        cached[name] = _from_cache(outcomes)
-        near_ties[name] = sum(outcome.near_tie for outcome in outcomes)
-        fastest_slowest[name] = (min(latencies), max(latencies)) if latencies else None
         folder.write_scores(name, scored[name].scores)
     partial = why_partial or ("interrupted" if any(missing.values()) or (judged and judged.owed) else None)
     decision, before = (None, None) if partial else _decisions(prepared, scored, judged)
@@ -120,11 +114,11 @@ def conclude(
         spent=_spent(prepared, scored, manifest),
         prices={plan.name: _price_data(plan, manifest) for plan in prepared.plans},
         basis=basis,
-        billed=billed,
-        cached=cached,
-        fastest_slowest=fastest_slowest,
+        billed={name: found.billed_usd for name, found in given.items()},
+        cached={name: found.cached for name, found in given.items()},
+        fastest_slowest={name: found.fastest_slowest for name, found in given.items()},
         judge=judged.facts if judged else None,
-        notes=[*data.assumed, *_targets_reviewed(prepared), *_near_ties(near_ties)],
+        notes=[*data.assumed, *_targets_reviewed(prepared), *_near_ties(given)],
         warnings=[
             *data.warnings,
             *scoring.check_gold(data.test, config.task),
@@ -145,37 +139,84 @@ def conclude(
     return Assessment(folder.path, result, status, status or _verdict_status(result["verdict"]))
 
 
-def _near_ties(counts: Mapping[str, int]) -> list[str]:
+@dataclass(frozen=True)
+class _Given:
+    """What is known of a candidate's answers beside their scores."""
+
+    answers: array[int]
+    """Of each row of the test set, how many there are."""
+    not_asked: int
+    near_ties: int
+    billed_usd: float | None
+    """None where the cost of some answer is not known."""
+    fastest_slowest: tuple[float, float] | None
+    """Seconds."""
+    cached: Mapping[str, Any] | None
+    """How many of the answers were given before this run, and when: the model behind a name may have changed since."""
+
+    def rows_with(self, samples: int) -> Sequence[int]:
+        """The rows that have all of their answers."""
+        return array("Q", (index for index, count in enumerate(self.answers) if count == samples))
+
+
+def _given(outcomes: Sequence[Outcome], rows: int) -> _Given:
+    answers = array("H", bytes(2 * rows))
+    not_asked = near_ties = unknown = cached = 0
+    billed_usd, fastest_s, slowest_s = 0.0, math.inf, 0.0
+    first, last = "9", ""
+    for one in outcomes:
+        answers[one.index] += 1
+        not_asked += not (one.tries or one.cached)
+        near_ties += one.near_tie
+        unknown += one.cost_usd is None
+        billed_usd += one.cost_usd or 0.0
+        if isinstance(one, Prediction) and one.latency_s is not None:
+            fastest_s, slowest_s = min(fastest_s, one.latency_s), max(slowest_s, one.latency_s)
+        if one.cached and one.made:
+            cached, first, last = cached + 1, min(first, one.made), max(last, one.made)
+    return _Given(
+        answers,
+        not_asked,
+        near_ties,
+        None if unknown else billed_usd,
+        (fastest_s, slowest_s) if fastest_s <= slowest_s else None,
+        {"answers": cached, "of": len(outcomes), "first": first, "last": last} if cached else None,
+    )
+
+
+def _of_rows(outcomes: Sequence[Outcome], rows: Sequence[int]) -> Sequence[Outcome]:
+    wanted = set(rows)
+    return chosen(outcomes, array("Q", (place for place, one in enumerate(outcomes) if one.index in wanted)))
+
+
+def _near_ties(given: Mapping[str, _Given]) -> list[str]:
     return [
-        f"{name}: {count} answers hold a token whose logit another equals to 0.0001; in another batch or on another "
+        f"{name}: {found.near_ties} answers hold a token whose logit another equals to 0.0001; in another batch or on another "
         "machine they may go on differently there"
-        for name, count in counts.items()
-        if count
+        for name, found in given.items()
+        if found.near_ties
     ]
 
 
 def _priced(
     candidate: CandidateConfig, plan: planning.CandidatePlan, outcomes: Sequence[Outcome], manifest: Mapping[str, Any]
-) -> tuple[list[Outcome], str]:
+) -> tuple[Sequence[Outcome], str]:
     """The outcomes at this config's price, and the basis of their cost: stored costs are at the price of the day they
     were asked (also for cached answers); another price in the config since then prices tokens or hours anew."""
-    latest = {(outcome.index, outcome.repeat): outcome for outcome in outcomes}
-    outcomes = [latest[key] for key in sorted(latest)]
     device = manifest.get("runs_on", {}).get(candidate.name, "cpu")
     basis = "usage" if candidate.provider not in ("hf", "fake") else "cpu_time" if device == "cpu" else "gpu_time"
     then, now = price_then(candidate.name, manifest), plan.price
     if candidate.provider == "file" and now != then and isinstance(now, TokenPrice):
-        return [replace(o, cost_usd=now.cost_usd(o.usage)) if o.usage else o for o in outcomes], "override"
+        return kept(replace(o, cost_usd=now.cost_usd(o.usage)) if o.usage else o for o in outcomes), "override"
     if isinstance(now, TokenPrice) and isinstance(then, TokenPrice) and _is_another(now, then):
-        again = [replace(o, cost_usd=now.cost_usd(o.usage) if o.usage else 0.0) for o in outcomes]
-        return again, "override"
+        return kept(replace(o, cost_usd=now.cost_usd(o.usage) if o.usage else 0.0) for o in outcomes), "override"
     if isinstance(now, HourPrice) and isinstance(then, HourPrice) and now.per_hour(device) != then.per_hour(device):
         if not then.per_hour(device):
             raise UserError(
                 f"candidate {candidate.name}: it ran at 0 USD per hour, so its hours are not known; use --fresh"
             )
         factor = now.per_hour(device) / then.per_hour(device)
-        return [replace(o, cost_usd=(o.cost_usd or 0.0) * factor) for o in outcomes], "override"
+        return kept(replace(o, cost_usd=(o.cost_usd or 0.0) * factor) for o in outcomes), "override"
     return outcomes, basis
 
 
@@ -187,12 +228,6 @@ def _other_probabilities(scored: Mapping[str, Scored]) -> list[str]:
         return []
     said = ", ".join(f"{name}: {method.replace('_', ' ')}" for name, method in methods.items())
     return [f"{', '.join(metrics)}: the candidates' probabilities are not of one kind ({said})"]
-
-
-def _from_cache(outcomes: Sequence[Outcome]) -> dict[str, Any] | None:
-    """How many of the answers were given before this run, and when: the model behind a name may have changed since."""
-    made = [outcome.made for outcome in outcomes if outcome.cached and outcome.made]
-    return {"answers": len(made), "of": len(outcomes), "first": min(made), "last": max(made)} if made else None
 
 
 def price_then(name: str, manifest: Mapping[str, Any]) -> TokenPrice | HourPrice | None:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import math
 import random
+from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -25,6 +26,7 @@ from evalft.errors import BudgetReached, CannotStart, UserError
 from evalft.pacing import Pace
 from evalft.prompts import Request
 from evalft.records import Failure, Outcome, Prediction, Usage
+from evalft.sequences import chosen
 from evalft.spending import Ledger
 from evalft.store import RunFolder, prediction_line
 
@@ -37,6 +39,8 @@ PREFLIGHT_ROWS = 3
 PREFLIGHT_TRIES = 2
 """Of one row before the candidate is known to answer at all; a full rate limit is waited for."""
 
+FROM_CACHE_AT_ONCE = 500
+"""Answers that are read before they are written to the run folder."""
 SAME_ERRORS = 3
 """So many times the same 5xx with the same message: the request itself is what the server cannot serve."""
 TEMPORARY = ("HTTP 502", "HTTP 503", "HTTP 504", "HTTP 529")
@@ -71,12 +75,20 @@ class Asking:
         self._writer: IO[str] | None = None
         self._asked = False
         self._pace = Pace(limits.concurrency)
-        known = {(o.index, o.repeat): o for o in folder.read_predictions(candidate.name)}
-        self._done = {key: outcome for key, outcome in known.items() if outcome.tries or outcome.cached}
-        self._billed_before = {key: (o.cost_usd or 0.0, o.usage) for key, o in known.items() if key not in self._done}
-        self._owed = [request for request in requests if (request.index, request.repeat) not in self._done]
-        for outcome in self._done.values():
-            notify(outcome)
+        self._answered = False
+        self._done = _Places()
+        self._billed_before: dict[tuple[int, int], tuple[float, Usage | None]] = {}
+        folder.order_predictions(candidate.name)
+        for outcome in folder.read_predictions(candidate.name):
+            if outcome.tries or outcome.cached:
+                self._take(outcome)
+            else:
+                self._billed_before[outcome.index, outcome.repeat] = (outcome.cost_usd or 0.0, outcome.usage)
+        self._owed = self._not_done(requests)
+
+    def _not_done(self, requests: Sequence[Request]) -> Sequence[Request]:
+        places = array("Q", (place for place, one in enumerate(requests) if (one.index, one.repeat) not in self._done))
+        return requests if len(places) == len(requests) else chosen(requests, places)
 
     @property
     def owed(self) -> int:
@@ -117,16 +129,16 @@ class Asking:
         if not self._cache:
             return
         self._cache.identify(self.candidate.identity())
-        left: list[Request] = []
-        for request in self._owed:
-            outcome = self._cache.get(request)
-            if outcome is None:
-                left.append(request)
-            else:
-                self._on_disk(outcome)
-                self._take(outcome)
-        self._ledger.answered_from_cache(len(self._owed) - len(left))
-        self._owed = left
+        before = len(self._owed)
+        with self._cache.together():
+            for start in range(0, before, FROM_CACHE_AT_ONCE):
+                found = map(self._cache.get, self._owed[start : start + FROM_CACHE_AT_ONCE])
+                outcomes = [outcome for outcome in found if outcome is not None]
+                self._on_disk(*outcomes)
+                for outcome in outcomes:
+                    self._take(outcome)
+        self._owed = self._not_done(self._owed)
+        self._ledger.answered_from_cache(before - len(self._owed))
 
     async def _preflight(self, candidate: ApiCandidate) -> None:
         """The first row for real, so that what the endpoint refuses or ignores is known before the others are sent."""
@@ -141,7 +153,8 @@ class Asking:
 
             outcome, last = await self._until_answered(request, ask, keep_unanswered=False)
             if not _unanswered(outcome):
-                self._owed = [other for other in self._owed if other is not request]
+                self._done.add(request.index, request.repeat)
+                self._owed = self._not_done(self._owed)
                 if candidate.settled() != before:
                     self._take_from_cache()
                 self._remember(request, outcome)
@@ -151,7 +164,7 @@ class Asking:
             if last.stops or getattr(outcome, "failure", "") == "connection":
                 raise CannotStart(_cannot_start(candidate, outcome))
             refusals.append(str(getattr(outcome, "message", "")))
-        if any(isinstance(outcome, Prediction) for outcome in self._done.values()):
+        if self._answered:
             return  # it has answered other rows: these are failures of their own
         if all("no answer within" in refusal for refusal in refusals):
             raise CannotStart(
@@ -190,9 +203,10 @@ class Asking:
             attempts = await self.candidate.predict(batch)
             # in one piece: a batch that is sampled is drawn from one seed, and half of one could not be drawn again
             self._on_disk(*(attempt.outcome for attempt in attempts))
-            for request, attempt in zip(batch, attempts, strict=True):
-                self._remember(request, attempt.outcome)
-        self._owed = []
+            with self._cache.together() if self._cache else contextlib.nullcontext():
+                for request, attempt in zip(batch, attempts, strict=True):
+                    self._remember(request, attempt.outcome)
+        self._owed = ()
 
     @contextlib.asynccontextmanager
     async def _stopping_at_once(self) -> AsyncIterator[None]:
@@ -231,7 +245,7 @@ class Asking:
             # twice as many as places in flight: while one waits for its next try, another asks
             for _ in range(min(2 * self._limits.concurrency, len(self._owed))):
                 group.create_task(worker())
-        self._owed = [request for request in self._owed if (request.index, request.repeat) not in self._done]
+        self._owed = self._not_done(self._owed)
         if out_of_budget:
             raise out_of_budget
 
@@ -322,8 +336,27 @@ class Asking:
         self._take(outcome)
 
     def _take(self, outcome: Outcome) -> None:
-        self._done[outcome.index, outcome.repeat] = outcome
+        self._answered |= isinstance(outcome, Prediction)
+        self._done.add(outcome.index, outcome.repeat)
         self._notify(outcome)
+
+
+class _Places:
+    """A set of (index, repeat), a byte each."""
+
+    def __init__(self) -> None:
+        self._of_repeat: dict[int, bytearray] = {}
+
+    def add(self, index: int, repeat: int) -> None:
+        marks = self._of_repeat.setdefault(repeat, bytearray())
+        if index >= len(marks):
+            marks.extend(bytes(index + 1 - len(marks)))
+        marks[index] = 1
+
+    def __contains__(self, place: tuple[int, int]) -> bool:
+        index, repeat = place
+        marks = self._of_repeat.get(repeat, b"")
+        return index < len(marks) and marks[index] == 1
 
 
 class _NotAsked(Exception):

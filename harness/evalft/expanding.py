@@ -346,7 +346,7 @@ class _Expansion:
 
     # ------------------------------------------------------------ asking and writing
 
-    def _ask(self, teacher: CandidateConfig, rows: Sequence[Example], part: str, *, scored: bool) -> list[Outcome]:
+    def _ask(self, teacher: CandidateConfig, rows: Sequence[Example], part: str, *, scored: bool) -> Sequence[Outcome]:
         place = self.folder.part(part)
         requests = requests_for(self.config, teacher, rows, train=self.prepared.data.train)
         title = f"{teacher.name} on train" if scored else f"{teacher.name} as teacher"
@@ -354,7 +354,7 @@ class _Expansion:
         price = _price(teacher, self.config)
         return self._ask_job(Job(teacher, requests, rows if scored else None, price, most, place, self.task, title))
 
-    def _ask_job(self, job: Job) -> list[Outcome]:
+    def _ask_job(self, job: Job) -> Sequence[Outcome]:
         """Every outcome. A teacher that stopped (no credit left, say) is not one that fails: its rows are still owed."""
         ask([job], self.config, self.folder, fresh=self.folder.manifest()["fresh"], progress=self.progress)
         outcomes = job.folder.read_predictions(job.candidate.name)

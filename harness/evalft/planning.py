@@ -20,6 +20,7 @@ from evalft.config import CandidateConfig, Config, TaskConfig
 from evalft.prices import HourPrice, TokenPrice, hour_price, token_price
 from evalft.prompts import Request, target_text
 from evalft.records import Example
+from evalft.sequences import Computed
 
 BYTES_PER_TOKEN = 4
 REASONING_MAX_TOKENS = 4096
@@ -155,7 +156,8 @@ def plan(
 
 def predicted_output(task: TaskConfig, examples: Sequence[Example]) -> int:
     """Tokens of the answers that a perfect candidate gives."""
-    return round(token_counts.of_texts([[target_text(task, example.target)] for example in examples]))
+    targets = Computed(len(examples), lambda i: [target_text(task, examples[i].target)])
+    return round(token_counts.of_texts(targets))
 
 
 def local_minutes(

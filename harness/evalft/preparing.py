@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def prepare(
         )
     data = data or testset.load(config.task, limit=limit, split=split)
     config = config.model_copy(update={"task": scoring.with_metrics(data.task, config.thresholds)})
-    scoring.check_columns([*data.test, *data.dev, *data.train], config.task)
+    scoring.check_columns(chain(data.test, data.dev, data.train), config.task)
     judged_by = judging.check(config)
     faults, doubts = thresholds_in_doubt(config.parsed_thresholds)
     if faults:
@@ -161,21 +162,22 @@ def _with_prompts(config: Config, data: TestSet) -> tuple[Config, list[str]]:
     return config.model_copy(update={"candidates": settled}), said
 
 
-def _requests(config: Config, candidate: CandidateConfig, data: TestSet) -> list[Request]:
+def _requests(config: Config, candidate: CandidateConfig, data: TestSet) -> Sequence[Request]:
     return requests_for(config, candidate, data.test, train=data.train)
 
 
 def requests_for(
     config: Config, candidate: CandidateConfig, rows: Sequence[Example], *, train: Sequence[Example]
-) -> list[Request]:
+) -> Sequence[Request]:
     """`rows` as this candidate is asked them, `samples` times each; its shots are from `train`."""
     raw = candidate.provider == "hf" and reads_raw_input(candidate.model_id)
     messages = prompts.prompter(config.task, candidate, train, raw=raw)
-    return [
-        Request(example.id, index, repeat, messages(example))
+    return prompts.kept(
+        Request(example.id, index, repeat, asked)
         for index, example in enumerate(rows)
+        for asked in [messages(example)]
         for repeat in range(candidate.samples)
-    ]
+    )
 
 
 def dev_requests(config: Config, candidate: CandidateConfig, data: TestSet) -> list[tuple[Request, Sequence[str]]]:
@@ -206,7 +208,8 @@ def _digests(config: Config, data: TestSet, requests: Mapping[str, Sequence[Requ
         **_judge_parts(config),
     }
     accepted = [
-        [row.row.get(column) for row in (*data.test, *data.dev, *data.train)] for column in scoring.answer_columns(task)
+        [row.row.get(column) for row in chain(data.test, data.dev, data.train)]
+        for column in scoring.answer_columns(task)
     ]
     unscored = {key: value for key, value in parts["task"].items() if key not in SCORING}
     return digest(parts | {"accepted": accepted}), digest(parts | {"task": unscored})

@@ -8,7 +8,7 @@ text, names, items, filters, conditions and one level of loops; no calls, no ari
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from jinja2 import StrictUndefined, TemplateSyntaxError, UndefinedError, nodes
@@ -19,6 +19,7 @@ from evalft.config import CandidateConfig, TaskConfig
 from evalft.errors import UserError
 from evalft.prompt_filters import NAMES as FILTERS
 from evalft.records import Example, Message
+from evalft.sequences import Spilled
 
 MAX_PROMPT_CHARS = 2_000_000
 RESERVED = ("row", "example", "labels")
@@ -57,6 +58,15 @@ class Request:
     index: int
     repeat: int
     messages: tuple[Message, ...]
+
+
+def kept(requests: Iterable[Request]) -> Sequence[Request]:
+    """The requests as a sequence of any length."""
+    return Spilled(
+        lambda one: (one.id, one.index, one.repeat, tuple(map(dict, one.messages))),
+        lambda fields: Request(*fields),
+        requests,
+    )
 
 
 UNLISTED = "{{ example.input }}\n\nLabel:"
@@ -194,15 +204,15 @@ def prompter(
 
     head: list[Message] = [{"role": "system", "content": system}] if system else []
     shots_for = shots.picker(candidate.shots, train, seed=seed)
-    shown: dict[int, tuple[Message, ...]] = {}
-    """Each shot as turns, by the identity of its row: rendered once, whatever number of rows it is shown to."""
+    shown: dict[str, tuple[Message, ...]] = {}
+    """Each shot as turns, by the id of its row: rendered once, whatever number of rows it is shown to."""
 
     def messages(example: Example) -> tuple[Message, ...]:
         turns: list[Message] = []
         for shot in shots_for(example):
-            if id(shot) not in shown:
-                shown[id(shot)] = (*user_turns(shot), {"role": "assistant", "content": target_text(task, shot.target)})
-            turns += shown[id(shot)]
+            if shot.id not in shown:
+                shown[shot.id] = (*user_turns(shot), {"role": "assistant", "content": target_text(task, shot.target)})
+            turns += shown[shot.id]
         return (*head, *turns, *user_turns(example))
 
     return messages

@@ -10,6 +10,7 @@ Every number can be had again from predictions/<candidate>.jsonl by scikit-learn
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,13 +27,16 @@ from evalft.metrics import cost, judge, measure, probability, text
 from evalft.metrics import labels as label_metrics
 from evalft.metrics.measure import Floats, Ints, Measure
 from evalft.metrics.names import COSTS, PROBABILISTIC
-from evalft.records import Example, Failure, Outcome, Prediction, ProbsMethod, Score, TaskType
+from evalft.records import Example, Failure, FailureKind, Outcome, Prediction, ProbsMethod, Score, TaskType
+from evalft.sequences import Computed, Spilled
 from evalft.stats.interval import Interval
 from evalft.testset.rows import FAULTS_SHOWN
 
 Words = Mapping[tuple[int, int], judge.Words]
 """(index, repeat) of an answer -> the scores that judges gave it."""
 
+ROWS_AT_ONCE = 10_000
+"""Of texts that are held in memory together."""
 ROWS_PER_CLASS = 10
 """With fewer rows of some class a macro metric is not known well enough to pass a threshold."""
 NO_LABEL = "(no label)"
@@ -75,7 +79,7 @@ class Confusion:
 class Scored:
     """All that is known about one candidate on the test set. `resample` asks for the same metrics on other rows."""
 
-    scores: tuple[Score, ...]
+    scores: Sequence[Score]
     intervals: Mapping[str, Interval]
     """Per metric, strict_accuracy beside accuracy, cost_per_query (USD), latency_p50 and latency_p95 (s)."""
     cannot_pass: Mapping[str, str]
@@ -99,12 +103,14 @@ class Scored:
     @property
     def row_scores(self) -> Floats:
         """The row scores (n,) of `row_metric`, higher is better."""
-        return np.array([score.values[self.row_metric] for score in self.scores])
+        scores = self.measures[self.row_metric].row_scores
+        assert scores is not None, "the row metric has a score of every row"
+        return scores
 
 
 def score(
     examples: Sequence[Example],
-    outcomes: Iterable[Outcome],
+    outcomes: Sequence[Outcome],
     task: TaskConfig,
     *,
     extra_metrics: Sequence[str] = (),
@@ -180,7 +186,8 @@ def row_scorer(task: TaskConfig) -> Callable[[Example, Outcome], float]:
     """Scores single outcomes as they arrive: the primary metric's row score, or right and wrong where it has none."""
     spec = _without_judge(_specs(task, ()))[0]
     if task.type == "generation":
-        return lambda example, outcome: float(text.row_scores(spec, [_text(outcome)], [example], task.normalize)[0])
+        score_text = text.row_scorer(spec, task.normalize)
+        return lambda example, outcome: score_text(_text(outcome), example)
     base, average = metrics.averaging(spec.name, _type(task), task.labels or (), task.positive)
 
     def of_labels(example: Example, outcome: Outcome) -> float:
@@ -198,16 +205,20 @@ def answer_columns(task: TaskConfig) -> list[str]:
     return [str(spec.options["column"]) for spec in task.metrics or () if spec.name == "graded"]
 
 
-def check_columns(examples: Sequence[Example], task: TaskConfig) -> None:
+def check_columns(examples: Iterable[Example], task: TaskConfig) -> None:
     """Raises UserError with a line for each row whose accepted answers `graded` cannot read."""
-    faults: list[str] = []
-    for column in answer_columns(task):
-        anywhere = any(column in example.row for example in examples)
-        for example in examples if anywhere else examples[:1]:  # a column that no row has is one mistake
+    columns = answer_columns(task)
+    found: dict[str, list[str]] = {column: [] for column in columns}
+    anywhere: set[str] = set()
+    for example in examples if columns else ():
+        anywhere.update(column for column in columns if column in example.row)
+        for column in columns:
             try:
                 text.accepted(example, column)
             except UserError as error:
-                faults += error.faults
+                found[column] += error.faults
+    # a column that no row has is one mistake
+    faults = [line for column in columns for line in (found[column] if column in anywhere else found[column][:1])]
     if faults:
         more = [f"... and {len(faults) - FAULTS_SHOWN:,} more bad rows"] if len(faults) > FAULTS_SHOWN else []
         raise UserError(*faults[:FAULTS_SHOWN], *more)
@@ -215,17 +226,10 @@ def check_columns(examples: Sequence[Example], task: TaskConfig) -> None:
 
 def check_gold(examples: Sequence[Example], task: TaskConfig) -> list[str]:
     """The test set scored by itself: one line for each target that is not right by the task's own metrics."""
-    faults = []
+    faults: list[str] = []
     if task.type == "generation":
-        for spec in _without_judge(_specs(task, ())):
-            targets = [str(example.target) for example in examples]
-            scores = text.row_scores(spec, targets, examples, task.normalize)
-            for example, target, value in zip(examples, targets, scores, strict=True):
-                # A target may be one of the lesser accepted answers; one that is not accepted at all is a mistake.
-                if value < 1 - 1e-9 and (spec.name != "graded" or value == 0):
-                    faults.append(f"{_where(example)}: its own target {_short(target)} scores {value:g} in {spec.name}")
-                elif spec.name in ("exact_match", "contains") and not text.normalize(target, task.normalize):
-                    faults.append(f"{_where(example)}: task.normalize leaves nothing of the target {_short(target)}")
+        for start in range(0, len(examples), ROWS_AT_ONCE):
+            faults += _check_gold_texts(list(examples[start : start + ROWS_AT_ONCE]), task)
         return faults
     for example in examples:
         wanted = _target_labels(example)
@@ -235,6 +239,18 @@ def check_gold(examples: Sequence[Example], task: TaskConfig) -> list[str]:
             why = reading.message or f"is read as {', '.join(reading.labels or ()) or 'no label'}"
             faults.append(f"{_where(example)}: the target {_short(said)}, given as an answer, {why}")
     return faults
+
+
+def _check_gold_texts(examples: Sequence[Example], task: TaskConfig) -> Iterator[str]:
+    targets = [str(example.target) for example in examples]
+    for spec in _without_judge(_specs(task, ())):
+        scores = text.row_scores(spec, targets, examples, task.normalize)
+        for example, target, value in zip(examples, targets, scores, strict=True):
+            # A target may be one of the lesser accepted answers; one that is not accepted at all is a mistake.
+            if value < 1 - 1e-9 and (spec.name != "graded" or value == 0):
+                yield f"{_where(example)}: its own target {_short(target)} scores {value:g} in {spec.name}"
+            elif spec.name in ("exact_match", "contains") and not text.normalize(target, task.normalize):
+                yield f"{_where(example)}: task.normalize leaves nothing of the target {_short(target)}"
 
 
 @cache
@@ -252,47 +268,68 @@ def version() -> str:
 # ---------------------------------------------------------------- outcomes by example
 
 
-def _per_example(examples: Sequence[Example], outcomes: Iterable[Outcome]) -> list[list[Outcome]]:
+def _per_example(examples: Sequence[Example], outcomes: Sequence[Outcome]) -> Sequence[Sequence[Outcome]]:
+    """Each example's outcomes in the order of their repeats; as they stand where they are in this order already."""
+    samples = max(1, len(outcomes) // len(examples)) if examples else 1
+    places = ((example, repeat) for example in examples for repeat in range(samples))
+    in_order = len(outcomes) == samples * len(examples) and all(
+        (outcome.id, outcome.repeat) == (example.id, repeat)
+        for outcome, (example, repeat) in zip(outcomes, places, strict=True)
+    )
+    if not in_order:
+        outcomes = _ordered(examples, outcomes)
+    return Computed(len(examples), lambda row: [outcomes[row * samples + i] for i in range(samples)])
+
+
+def _ordered(examples: Sequence[Example], outcomes: Iterable[Outcome]) -> list[Outcome]:
     by_id: dict[str, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
         by_id[outcome.id].append(outcome)
     strange = by_id.keys() - {example.id for example in examples}
     if strange:
         raise ValueError(f"{len(strange)} outcomes belong to no example, the first is {min(strange)!r}")
-    counts = Counter(len(by_id.get(example.id, ())) for example in examples)
-    most = max(counts, default=0)
+    most = max(map(len, by_id.values()), default=0)
     for example in examples:
         if len(by_id.get(example.id, ())) != most or not most:
             raise ValueError(f"example {example.id!r} has {len(by_id.get(example.id, ()))} of {most} outcomes")
-    return [sorted(by_id[example.id], key=lambda outcome: outcome.repeat) for example in examples]
+    return [one for example in examples for one in sorted(by_id[example.id], key=lambda outcome: outcome.repeat)]
 
 
 def _coverage(per_example: Sequence[Sequence[Outcome]]) -> Coverage:
-    failed = [several[0] for several in per_example if not any(isinstance(one, Prediction) for one in several)]
-    kinds = Counter(one.failure for one in failed if isinstance(one, Failure))
+    failures: Counter[str] = Counter()
+    rescued = 0
+    for several in per_example:
+        failure = _failure(several)
+        failures.update([failure] if failure else ())
+        rescued += _is_rescued(several)
     return Coverage(
         total=len(per_example),
-        scored=len(per_example) - len(failed),
-        rescued=sum(_is_rescued(several) for several in per_example),
-        failures=dict(sorted(kinds.items())),
+        scored=len(per_example) - failures.total(),
+        rescued=rescued,
+        failures=dict(sorted(failures.items())),
     )
 
 
-def _scores(per_example: Sequence[Sequence[Outcome]], row_scores: Mapping[str, Floats]) -> tuple[Score, ...]:
-    scores = []
-    for row, several in enumerate(per_example):
-        first = several[0]
-        answered = any(isinstance(one, Prediction) for one in several)
-        scores.append(
-            Score(
-                id=first.id,
-                index=first.index,
-                values={name: float(values[row]) for name, values in row_scores.items() if not np.isnan(values[row])},
-                failure=first.failure if isinstance(first, Failure) and not answered else None,
-                rescued=_is_rescued(several),
-            )
+def _scores(per_example: Sequence[Sequence[Outcome]], row_scores: Mapping[str, Floats]) -> Sequence[Score]:
+    def score_of(row: int) -> Score:
+        several = per_example[row]
+        values = {name: float(scores[row]) for name, scores in row_scores.items()}
+        return Score(
+            id=several[0].id,
+            index=several[0].index,
+            values={name: value for name, value in values.items() if not math.isnan(value)},
+            failure=_failure(several),
+            rescued=_is_rescued(several),
         )
-    return tuple(scores)
+
+    return Computed(len(per_example), score_of)
+
+
+def _failure(several: Sequence[Outcome]) -> FailureKind | None:
+    """The first of an example's failures, where none of its answers can be read."""
+    first = several[0]
+    answered = any(isinstance(one, Prediction) for one in several)
+    return first.failure if isinstance(first, Failure) and not answered else None
 
 
 def _is_rescued(several: Sequence[Outcome]) -> bool:
@@ -304,7 +341,7 @@ def group_numbers(examples: Sequence[Example]) -> Ints | None:
     if all(example.group is None for example in examples):
         return None
     numbers: dict[object, int] = {}
-    keys = [("group", e.group) if e.group is not None else ("row", i) for i, e in enumerate(examples)]
+    keys = (one.group if one.group is not None else i for i, one in enumerate(examples))
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
 
@@ -329,16 +366,21 @@ def _judge_texts(
     words: Words | None,
 ) -> _Judged:
     samples = len(per_example[0]) if per_example else 1
-    said = [_text(outcome) for several in per_example for outcome in several]
-    asked = [example for example in examples for _ in range(samples)]
+    values = {spec.name: np.zeros(len(examples)) for spec in specs}
+    for start in range(0, len(examples), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        said = [_text(outcome) for several in per_example[rows] for outcome in several]
+        asked = [example for example in examples[rows] for _ in range(samples)]
+        for spec in _without_judge(specs):
+            scores = text.row_scores(spec, said, asked, task.normalize)
+            values[spec.name][rows] = scores.reshape(-1, samples).mean(axis=1)
     found = {}
     for spec in specs:
+        exact = samples == 1 and spec.name in text.RIGHT_OR_WRONG
         if spec.name == "judge":
             found["judge"] = _by_judges(per_example, words)
-            continue
-        values = text.row_scores(spec, said, asked, task.normalize).reshape(-1, samples).mean(axis=1)
-        exact = samples == 1 and spec.name in text.RIGHT_OR_WRONG
-        found[spec.name] = measure.share(values == 1) if exact else measure.mean(values)
+        else:
+            found[spec.name] = measure.share(values[spec.name] == 1) if exact else measure.mean(values[spec.name])
     return _Judged(found, support={})
 
 
@@ -352,17 +394,19 @@ def _judge_labels(
     examples: Sequence[Example], per_example: Sequence[Sequence[Outcome]], specs: Sequence[MetricSpec], task: TaskConfig
 ) -> _Judged:
     task_type, labels = _type(task), _labels(task, examples)
-    targets = [_target_labels(example) for example in examples]
-    voted = [_vote(several, labels, task_type) for several in per_example]
-    rows = label_metrics.arrays(targets, [one.labels for one in voted], labels)
-    strict = label_metrics.arrays(targets, [one.strict for one in voted], labels)
-    said = probability.forecast(
-        rows, [one.probs for one in voted], [one.method for one in voted], [one.unseen for one in voted]
+    targets = Computed(len(examples), lambda row: _target_labels(examples[row]))
+    voted = Spilled(
+        lambda one: (one.labels, one.strict, one.probs and dict(one.probs), one.method, one.unseen),
+        lambda fields: _Vote(*fields),
+        (_vote(several, labels, task_type) for several in per_example),
     )
+    rows = label_metrics.arrays(targets, (one.labels for one in voted), labels)
+    strictly_right = label_metrics.arrays(targets, (one.strict for one in voted), labels).right
+    said = probability.forecast(rows, ((one.probs, one.method, one.unseen) for one in voted))
     found = {}
     for name in dict.fromkeys([*(spec.name for spec in specs), "accuracy", "strict_accuracy"]):
         if name == "strict_accuracy":
-            found[name] = measure.share(strict.right)
+            found[name] = measure.share(strictly_right)
         elif name.startswith(PROBABILISTIC):
             found[name] = probability.measured(name, rows, said, task_type, task.positive)
         else:

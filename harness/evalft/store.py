@@ -16,15 +16,18 @@ from __future__ import annotations
 import json
 import os
 import re
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
 from evalft.errors import UserError
 from evalft.records import Example, Failure, Outcome, Prediction, Score, Usage
+from evalft.sequences import Spilled
 
 NAMES = {
     "config": "config.yaml",
@@ -152,10 +155,10 @@ class RunFolder:
     def write_lines(self, name: str, lines: Iterable[Mapping[str, Any]]) -> None:
         write_atomically(self.file(name), (_line(line) for line in lines))
 
-    def read_predictions(self, candidate: str) -> list[Outcome]:
+    def read_predictions(self, candidate: str) -> Sequence[Outcome]:
         """The outcomes on disk, in file order. A torn last line is cut off, so that the next append starts clean."""
         path = self.predictions_file(candidate)
-        return [_outcome(data) for data in read_lines(path)] if path.exists() else []
+        return kept(_outcome(data) for data in read_lines(path)) if path.exists() else ()
 
     def append_predictions(self, candidate: str) -> IO[str]:
         return self.predictions_file(candidate).open("a", encoding="utf-8")
@@ -163,16 +166,23 @@ class RunFolder:
     def order_predictions(self, candidate: str) -> None:
         """Put in example order, the last line of each (example, repeat) winning."""
         path = self.predictions_file(candidate)
-        latest: dict[tuple[int, int], str] = {}
-        count = 0
-        with path.open(encoding="utf-8") as file:
-            for line in file:
-                data = json.loads(line)
-                latest[data["index"], data["repeat"]] = line
-                count += 1
-        keys = sorted(latest)
-        if count > len(keys) or keys != list(latest):
-            write_atomically(path, (latest[key] for key in keys))
+        if not path.exists():
+            return
+        keys, ends = array("Q"), array("Q", [0])
+        for data, end in _lines_and_ends(path):
+            keys.append(data["index"] << 32 | data["repeat"])
+            ends.append(end)
+        if all(one < other for one, other in pairwise(keys)):
+            return
+        order = sorted(range(len(keys)), key=keys.__getitem__)
+        last = [one for one, other in pairwise(order) if keys[one] != keys[other]] + order[-1:]
+        with path.open("rb") as file:
+
+            def line(number: int) -> str:
+                file.seek(ends[number])
+                return file.read(ends[number + 1] - ends[number]).decode()
+
+            write_atomically(path, map(line, last))
 
     def write_predictions(self, candidate: str, outcomes: Iterable[Outcome]) -> None:
         write_atomically(self.predictions_file(candidate), (prediction_line(outcome) for outcome in outcomes))
@@ -199,11 +209,20 @@ class RunFolder:
             yield
 
 
+def kept(outcomes: Iterable[Outcome]) -> Sequence[Outcome]:
+    """The outcomes as a sequence of any length."""
+    return Spilled(_outcome_data, _outcome, outcomes)
+
+
 def prediction_line(outcome: Outcome) -> str:
+    return _line(_outcome_data(outcome))
+
+
+def _outcome_data(outcome: Outcome) -> dict[str, Any]:
     data = _fields(outcome)
     if outcome.usage is not None:
         data["usage"] = _fields(outcome.usage)
-    return _line(data)
+    return data
 
 
 def _fields(record: Outcome | Usage | Score) -> dict[str, Any]:
@@ -213,6 +232,11 @@ def _fields(record: Outcome | Usage | Score) -> dict[str, Any]:
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a JSONL file that this program appends to; a torn last line is cut off the file."""
+    return (data for data, _ in _lines_and_ends(path))
+
+
+def _lines_and_ends(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
+    """Each object, and the byte that its line ends before."""
     whole = 0
     with path.open("rb") as file:
         for line in file:
@@ -223,7 +247,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
             except ValueError:
                 raise UserError(f"{path}: damaged at byte {whole}; move the file away and run again") from None
             whole += len(line)
-            yield data
+            yield data, whole
     if whole != path.stat().st_size:
         with path.open("r+b") as file:
             file.truncate(whole)

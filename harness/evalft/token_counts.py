@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from evalft.prompts import Request
+from evalft.sequences import Computed
 
 SAMPLE = 200
 """Requests that are read; the others are taken to have as many tokens per byte."""
@@ -109,7 +110,7 @@ def _script(code: int) -> str:
 def of_requests(requests: Sequence[Request]) -> int:
     """Input tokens of chat requests, those around the messages included."""
     around = sum(PER_MESSAGE * len(request.messages) + PER_REQUEST for request in requests)
-    return round(of_texts([[turn["content"] for turn in request.messages] for request in requests])) + around
+    return round(of_texts(_contents(requests))) + around
 
 
 def of_texts(texts: Sequence[Sequence[str]]) -> float:
@@ -124,7 +125,11 @@ def of_texts(texts: Sequence[Sequence[str]]) -> float:
 
 
 def text_bytes(requests: Sequence[Request]) -> int:
-    return _bytes([[turn["content"] for turn in request.messages] for request in requests])
+    return _bytes(_contents(requests))
+
+
+def _contents(requests: Sequence[Request]) -> Sequence[list[str]]:
+    return Computed(len(requests), lambda i: [turn["content"] for turn in requests[i].messages])
 
 
 def _bytes(texts: Sequence[Sequence[str]]) -> int:

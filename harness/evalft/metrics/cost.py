@@ -6,6 +6,7 @@ is a percentile with the interval of its order statistics; its value is numpy's 
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from evalft.metrics import measure
 from evalft.metrics.measure import Bools, Floats, Ints, Measure
-from evalft.records import Failure, Outcome, Prediction
+from evalft.records import Outcome, Prediction
 from evalft.stats import order
 from evalft.stats.interval import Interval
 
@@ -21,48 +22,45 @@ from evalft.stats.interval import Interval
 def measured(per_example: Sequence[Sequence[Outcome]]) -> dict[str, Measure]:
     """Cost of an example: all its answers and tries, failures too. Latency: of answers, and of timeouts as at least what
     was waited; other failures have none."""
-    unknown = sum(one.cost_usd is None for several in per_example for one in several)
+    costs = np.zeros(len(per_example))
+    seconds, rows, timed_out = array("d"), array("Q"), array("B")
+    answers = unknown = worst_cases = 0
+    worst_cases_usd, answered = 0.0, False
+    for row, several in enumerate(per_example):
+        for one in several:
+            answers += 1
+            unknown += one.cost_usd is None
+            costs[row] += one.cost_usd or 0.0
+            if one.usage and one.usage.estimated and one.cost_usd:
+                worst_cases, worst_cases_usd = worst_cases + 1, worst_cases_usd + one.cost_usd
+            is_answer = isinstance(one, Prediction)
+            answered = answered or is_answer
+            if one.latency_s is not None and (is_answer or getattr(one, "failure", "") == "timeout"):
+                seconds.append(one.latency_s)
+                rows.append(row)
+                timed_out.append(not is_answer)
+    order = np.lexsort((timed_out, rows, seconds))
+    times = _Times(
+        seconds=np.array(seconds)[order],
+        rows=np.array(rows, dtype=np.int64)[order],
+        timed_out=np.array(timed_out, dtype=bool)[order],
+        answered=answered,
+    )
     if unknown:
-        total = sum(len(several) for several in per_example)
-        why = f"the cost of {unknown:,} of {total:,} answers is not known (price, or a column cost_usd, gives it)"
+        why = f"the cost of {unknown:,} of {answers:,} answers is not known (price, or a column cost_usd, gives it)"
         cost = measure.not_measured(len(per_example), "mean", why)
     else:
-        costs = np.array([sum(one.cost_usd or 0.0 for one in several) for several in per_example], dtype=np.float64)
         cost = measure.mean(costs, bounds=None, is_score=False)
-        if assumed := _assumed(per_example):
-            cost = cost.with_reason(assumed)
-    timed = [
-        (one.latency_s, row, isinstance(one, Failure))
-        for row, several in enumerate(per_example)
-        for one in several
-        if one.latency_s is not None and (isinstance(one, Prediction) or one.failure == "timeout")
-    ]
-    timed.sort()
-    times = _Times(
-        seconds=np.array([found[0] for found in timed], dtype=np.float64),
-        rows=np.array([found[1] for found in timed], dtype=np.int64),
-        timed_out=np.array([found[2] for found in timed], dtype=bool),
-        answered=any(isinstance(one, Prediction) for several in per_example for one in several),
-    )
+    if worst_cases and not unknown:
+        cost = cost.with_reason(
+            f"{worst_cases} answers had tries without usage, charged their worst case: "
+            f"up to {worst_cases_usd / costs.sum():.0%} of the cost is assumed, not billed"
+        )
     return {
         "cost_per_query": cost,
         "latency_p50": times.measure(len(per_example), 0.50),
         "latency_p95": times.measure(len(per_example), 0.95),
     }
-
-
-def _assumed(per_example: Sequence[Sequence[Outcome]]) -> str | None:
-    """How much of the cost is the worst case of tries that came back without usage."""
-    worst = [
-        one.cost_usd for several in per_example for one in several if one.usage and one.usage.estimated and one.cost_usd
-    ]
-    if not worst:
-        return None
-    total = sum(one.cost_usd or 0.0 for several in per_example for one in several)
-    return (
-        f"{len(worst)} answers had tries without usage, charged their worst case: "
-        f"up to {sum(worst) / total:.0%} of the cost is assumed, not billed"
-    )
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ of resamples cost one matrix product; they equal scikit-learn's to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -60,22 +60,22 @@ class LabelArrays:
 
 
 def arrays(
-    targets: Sequence[Sequence[str]], predictions: Sequence[Sequence[str] | None], labels: Sequence[str]
+    targets: Sequence[Sequence[str]], predictions: Iterable[Sequence[str] | None], labels: Sequence[str]
 ) -> LabelArrays:
     """targets: the labels of each row; predictions: those read from its answer, None for a failure."""
     place = {label: i for i, label in enumerate(labels)}
     target = np.zeros((len(targets), len(labels)), dtype=bool)
     predicted = np.zeros_like(target)
-    unknown = np.zeros(len(targets), dtype=bool)
+    unknown, failed = np.zeros(len(targets), dtype=bool), np.zeros(len(targets), dtype=bool)
     for row, (wanted, said) in enumerate(zip(targets, predictions, strict=True)):
         for label in wanted:
             target[row, place[label]] = True
+        failed[row] = said is None
         for label in said or ():
             if label in place:
                 predicted[row, place[label]] = True
             else:
                 unknown[row] = True
-    failed = np.array([said is None for said in predictions], dtype=bool)
     return LabelArrays(tuple(labels), target, predicted, failed, unknown)
 
 

@@ -10,7 +10,7 @@ ranking from both sides; its interval covers both bounds with their own sampling
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -54,26 +54,23 @@ class Forecast:
 
 
 def forecast(
-    rows: LabelArrays,
-    probs: Sequence[Mapping[str, float] | None],
-    methods: Sequence[ProbsMethod | None],
-    unseen: Sequence[float | None] = (),
+    rows: LabelArrays, said: Iterable[tuple[Mapping[str, float] | None, ProbsMethod | None, float | None]]
 ) -> Forecast:
-    """probs, methods, unseen: of each row (n), None where it has none."""
+    """said: of each row (n) its probabilities, their method and what is unseen, None where it has none."""
     table = np.where(rows.failed[:, None], 0.0, rows.predicted.astype(np.float64))
+    hidden, lacking = np.zeros(len(table)), np.zeros(len(table), dtype=bool)
     used: set[ProbsMethod] = set()
-    for row, (given, method) in enumerate(zip(probs, methods, strict=True)):
+    for row, (given, method, unseen) in enumerate(said):
         if rows.failed[row]:
             continue
+        hidden[row] = unseen or 0.0
+        lacking[row] = given is None
         if given is None:
             used.add("hard")
         else:
             table[row] = [given.get(label, 0.0) for label in rows.labels]
             used.add(method or "stated")
     weakest = max(used, key=BEST_FIRST.index) if used else None
-    hidden = np.zeros(len(table))
-    hidden[: len(unseen)] = [mass or 0.0 for mass in unseen]
-    lacking = ~rows.failed & np.array([given is None for given in probs], dtype=bool)
     without = int(lacking.sum()) if used - {"hard"} else 0
     if without:
         hidden[lacking] = 1.0

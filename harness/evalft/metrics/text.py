@@ -46,6 +46,12 @@ def row_scores(
     return scores
 
 
+def row_scorer(spec: MetricSpec, normalizers: Sequence[str]) -> Callable[[str | None, Example], float]:
+    """The same for single answers, as they arrive."""
+    score = _scorer(spec, normalizers)
+    return lambda answer, example: 0.0 if answer is None else score([answer], [example])[0]
+
+
 Scorer = Callable[[Sequence[str], Sequence[Example]], Sequence[float]]
 """Answers, their examples -> row scores."""
 

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from evalft.config import TaskConfig
 from evalft.errors import UserError
 from evalft.records import Example, TaskType
+from evalft.sequences import Spilled, chosen
 from evalft.testset import checks, columns, examples, files, hub, splits, targets
 from evalft.testset.examples import Built
 from evalft.testset.rows import BadValue, Fault, Table, is_missing, listed, user_error
@@ -36,9 +37,9 @@ class TestSet:
 
     task: TaskConfig
     """With name, type, input, target, id (where a column holds it) and labels filled in."""
-    test: tuple[Example, ...]
-    dev: tuple[Example, ...]
-    train: tuple[Example, ...]
+    test: Sequence[Example]
+    dev: Sequence[Example]
+    train: Sequence[Example]
     sha256: str
     """Hex digest of ids, inputs, targets and groups of `test`, in order."""
     sampled_from: int | None
@@ -71,7 +72,7 @@ def load(task: TaskConfig, *, limit: int | None = None, split: float | None = No
     said += [*inferred, *found, *(line for role in built.values() for line in role.assumed), *shares.assumed]
     warnings = [warning for role in built.values() for warning in role.warnings]
     warnings += checks.check(built["test"].examples, built["train"].examples if "train" in built else (), resolved)
-    test, possible = tuple(built["test"].examples), len(shares.train)
+    test, possible = built["test"].examples, len(shares.train)
     if "train" not in built:
         possible = len(test) // 2
         said.append(
@@ -80,7 +81,7 @@ def load(task: TaskConfig, *, limit: int | None = None, split: float | None = No
     sampled_from = None
     if limit is not None and limit < len(test):
         sampled_from = len(test)
-        test = tuple(test[i] for i in sorted(random.Random(seed).sample(range(len(test)), limit)))
+        test = chosen(test, sorted(random.Random(seed).sample(range(len(test)), limit)))
         said.append(f"test: a seeded sample of {limit:,} of the {sampled_from:,} rows (--limit)")
     return TestSet(
         task=resolved.model_copy(update={"id": built["test"].id_column}),
@@ -107,7 +108,7 @@ def _cut(built: Mapping[str, Built], task: TaskConfig, share: float, seed: int) 
         f"split: {len(test):,} of the {len(rows):,} rows of {task.test} stay test, {len(train):,} became train rows "
         f"(by a hash of the {by}; no train row is scored)"
     )
-    return {**built, "test": replace(built["test"], examples=test), "train": Built(examples=train)}, said
+    return {**built, "test": replace(built["test"], examples=test), "train": Built(train)}, said
 
 
 def _one_unit(task: TaskConfig) -> str:
@@ -182,12 +183,12 @@ def _resolve(task: TaskConfig, tables: dict[str, list[Table]]) -> tuple[TaskConf
     task = task.model_copy(update={"name": name, "input": input_column, "target": target_column})
     task_type = task.type
     if task_type is None:
-        task_type, why = targets.infer_type(list(_raw_targets(test, task)), task.labels)
+        task_type, why = targets.infer_type(_raw_targets(test, task), task.labels)
         said.append(f"type: {task_type}: {why} (--type overrides)")
     written: targets.Written = "single"
     if task_type == "multilabel":
-        everything = [value for of_role in tables.values() for value in _raw_targets(of_role, task)]
-        written = targets.how_written(everything, task.labels)
+        everywhere = [table for of_role in tables.values() for table in of_role]
+        written = targets.how_written(_raw_targets(everywhere, task), task.labels)
         said.append(f"target: {_HOW[written]}")
     return task.model_copy(update={"type": task_type}), written, said
 
@@ -202,8 +203,12 @@ _HOW: dict[targets.Written, str] = {
 }
 
 
-def _raw_targets(tables: Iterable[Table], task: TaskConfig) -> Iterable[object]:
+def _raw_targets(tables: Iterable[Table], task: TaskConfig) -> Sequence[object]:
     """Targets as read, without rows that have none that can be read (they are faults when examples are built)."""
+    return Spilled(lambda value: value, lambda value: value, _readable_targets(tables, task))
+
+
+def _readable_targets(tables: Iterable[Table], task: TaskConfig) -> Iterator[object]:
     assert task.input and task.target
     chat = task.input == task.target
     for table in tables:
@@ -248,8 +253,8 @@ def _raise_faults(task: TaskConfig, built: Mapping[str, Built], *, labels_given:
 class _Shares:
     """No row of test is in dev or train, none of dev in train."""
 
-    dev: tuple[Example, ...]
-    train: tuple[Example, ...]
+    dev: Sequence[Example]
+    train: Sequence[Example]
     removed: tuple[str, ...]
     assumed: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -257,7 +262,7 @@ class _Shares:
 
 def _shares(built: Mapping[str, Built], seed: int) -> _Shares:
     """Decontaminate, and hold out a dev set where none is given."""
-    rows: dict[str, list[Example]] = {role: of_role.examples for role, of_role in built.items()}
+    rows: dict[str, Sequence[Example]] = {role: of_role.examples for role, of_role in built.items()}
     removed, warnings, said = list[str](), list[str](), list[str]()
     for role, protected in (("dev", ("test",)), ("train", ("test", "dev"))):
         if role in rows:
@@ -268,6 +273,4 @@ def _shares(built: Mapping[str, Built], seed: int) -> _Shares:
     if "train" in rows and "dev" not in rows:
         rows["dev"], rows["train"], held_out = splits.hold_out(rows["train"], seed)
         said.append(held_out)
-    return _Shares(
-        tuple(rows.get("dev", ())), tuple(rows.get("train", ())), tuple(removed), tuple(said), tuple(warnings)
-    )
+    return _Shares(rows.get("dev", ()), rows.get("train", ()), tuple(removed), tuple(said), tuple(warnings))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 from evalft.config import TaskConfig
 from evalft.records import Example
@@ -20,7 +21,7 @@ def check(test: Sequence[Example], train: Sequence[Example], task: TaskConfig) -
     labels = task.labels or []
     warnings = [*_size(test), *_groups(test, train), *_duplicates(test), *_outer_spaces(test)]
     if task.type != "generation":
-        warnings += [*_alike_labels([*test, *train], labels), *_balance(test, train, labels)]
+        warnings += [*_alike_labels(test, train, labels), *_balance(test, train, labels)]
     return warnings
 
 
@@ -40,12 +41,13 @@ def _groups(test: Sequence[Example], train: Sequence[Example]) -> Iterator[str]:
 
 def _duplicates(test: Sequence[Example]) -> Iterator[str]:
     """Two rows with one input: counted twice where the targets agree, unanswerable where they do not."""
-    first: dict[int, Example] = {}
+    first: dict[int, int] = {}
     same: list[str] = []
     contradictory: list[str] = []
-    for example in test:
-        first_one = first.setdefault(normal_form(example), example)
-        if first_one is not example:
+    for place, example in enumerate(test):
+        first_place = first.setdefault(normal_form(example), place)
+        if first_place != place:
+            first_one = test[first_place]
             found = same if _as_set(first_one) == _as_set(example) else contradictory
             found.append(twin(example.source, first_one.source))
     if same:
@@ -68,13 +70,15 @@ def _outer_spaces(test: Sequence[Example]) -> Iterator[str]:
         yield f"test: targets that start or end with a space: {len(found):,}: {places(found)}"
 
 
-def _alike_labels(examples: Iterable[Example], labels: Sequence[str]) -> Iterator[str]:
+def _alike_labels(test: Iterable[Example], train: Iterable[Example], labels: Sequence[str]) -> Iterator[str]:
     alike: dict[str, list[str]] = {}
     for label in labels:
         alike.setdefault("".join(label.casefold().split()), []).append(label)
     for group in alike.values():
         if len(group) > 1:
-            where = {label: example.source for example in examples for label in _targets(example) if label in group}
+            where = {
+                label: example.source for example in chain(test, train) for label in _targets(example) if label in group
+            }
             yield "labels differ only by case or space: " + ", ".join(
                 f"{label!r}" + (f" ({where[label]})" if label in where else "") for label in group
             )

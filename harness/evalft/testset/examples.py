@@ -12,6 +12,7 @@ from typing import Any
 
 from evalft.config import TaskConfig
 from evalft.records import Example
+from evalft.sequences import Spilled
 from evalft.testset import columns
 from evalft.testset.rows import BadValue, Fault, Row, Table, as_text, is_missing, places
 from evalft.testset.targets import Written, target_of
@@ -24,19 +25,29 @@ _NO_SLICES: MappingProxyType[str, str] = MappingProxyType({})  # shared: a milli
 class Built:
     """The examples of one role, in file order."""
 
-    examples: list[Example] = field(default_factory=list)
+    examples: Sequence[Example]
     faults: list[Fault] = field(default_factory=list)
     id_column: str | None = None
     assumed: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
+def kept(examples: Iterable[Example] = ()) -> Spilled[Example]:
+    """The examples as a sequence of any length."""
+    return Spilled(
+        lambda one: (one.id, one.input, one.target, dict(one.row), one.group, dict(one.slices), one.source),
+        lambda fields: Example(*fields),
+        examples,
+    )
+
+
 def build(role: str, tables: Sequence[Table], task: TaskConfig, written: Written) -> Built:
     """`task` has its type, input and target filled in; `role` is test, dev or train."""
-    built = Built(faults=[fault for table in tables for fault in table.faults])
+    found = kept()
+    built = Built(found, faults=[fault for table in tables for fault in table.faults])
     built.id_column = _id_column(role, tables, task, built)
     readers = _readers(task, written, built.id_column)
-    first_with: dict[str, Example] = {}
+    first_with: dict[str, int] = {}
     repeats: list[int] = []
     for table in tables:
         lacking = columns.missing(table, columns.wanted(task))
@@ -48,21 +59,21 @@ def build(role: str, tables: Sequence[Table], task: TaskConfig, written: Written
                 continue
             fields.setdefault("id", content_id(fields["input"], fields["target"]))
             example = Example(**{"slices": _NO_SLICES} | fields, row=row, source=f"{table.path}:{line}")
-            first = first_with.setdefault(example.id, example)
-            if built.id_column and first.row != row:
-                reason = f"id {example.id[:80]!r} stands at {first.source} already, with another content"
-                built.faults.append(Fault(table.path, line, reason))
-                continue
-            if first is not example:
-                repeats.append(len(built.examples))
-            built.examples.append(example)
+            place = first_with.setdefault(example.id, len(found))
+            if place < len(found):
+                if built.id_column and found[place].row != row:
+                    reason = f"id {example.id[:80]!r} stands at {found[place].source} already, with another content"
+                    built.faults.append(Fault(table.path, line, reason))
+                    continue
+                repeats.append(len(found))
+            found.append(example)
     if built.id_column and repeats:
-        found = [built.examples[index].source for index in repeats]
+        where = [found[index].source for index in repeats]
         built.warnings.append(
-            f"{role}: rows that repeat an id with the same content, kept and numbered: {len(found):,}: {places(found)}"
+            f"{role}: rows that repeat an id with the same content, kept and numbered: {len(where):,}: {places(where)}"
         )
-    _number_repeats(built, repeats, set(first_with) if repeats else set())
-    empty = sum(example.target == () for example in built.examples)
+    _number_repeats(found, repeats, first_with)
+    empty = sum(example.target == () for example in found) if task.type == "multilabel" else 0
     if empty:
         built.assumed.append(f"{role}: rows with an empty target, which means that no label applies: {empty:,}")
     return built
@@ -157,24 +168,23 @@ def _id_column(role: str, tables: Sequence[Table], task: TaskConfig, built: Buil
     if task.id or not all("id" in table.columns for table in tables):
         built.assumed.append(f"{role}: a row's id is a hash of its content")
         return None
-    rows = [row for table in tables for row in table.rows]
     try:
-        distinct = len({_name_in(row, "id") for row in rows})
+        distinct = len({_name_in(row, "id") for table in tables for row in table.rows})
     except BadValue:
         distinct = 0
     # Below half, `id` is something else (a user, a document); above, one that stands twice is a mistake worth a fault.
-    if 2 * distinct < len(rows):
+    if 2 * distinct < sum(len(table.rows) for table in tables):
         built.assumed.append(f"{role}: a row's id is a hash of its content, since column 'id' does not tell rows apart")
         return None
     built.assumed.append(f"{role}: a row's id is in column 'id'")
     return "id"
 
 
-def _number_repeats(built: Built, repeats: Iterable[int], taken: set[str]) -> None:
+def _number_repeats(examples: Spilled[Example], repeats: Iterable[int], taken: dict[str, int]) -> None:
     """The second row of an id gets `#2`, the third `#3`, unless another row has that id already."""
     for index in repeats:
-        example, copy = built.examples[index], 2
+        example, copy = examples[index], 2
         while f"{example.id}#{copy}" in taken:
             copy += 1
-        built.examples[index] = replace(example, id=f"{example.id}#{copy}")
-        taken.add(built.examples[index].id)
+        examples[index] = replace(example, id=f"{example.id}#{copy}")
+        taken[f"{example.id}#{copy}"] = index

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from evalft.errors import UserError
+from evalft.sequences import Spilled
 
 Row = dict[str, Any]
 """Column -> value as read: text everywhere in CSV, JSON types elsewhere."""
@@ -40,7 +41,7 @@ class Table:
 
     path: str
     """As shown to the user."""
-    rows: list[Row] = field(default_factory=list)
+    rows: Spilled[Row] = field(default_factory=lambda: Spilled(dict, dict))
     lines: array[int] = field(default_factory=lambda: array("Q"))
     columns: dict[str, None] = field(default_factory=dict)
     """Every column that any row has, in the order met."""

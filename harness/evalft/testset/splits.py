@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
+from array import array
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TypeVar
 
 from evalft.records import Example
+from evalft.sequences import chosen
 from evalft.testset.rows import places, twin
 
 DEV_SHARE = 0.2
@@ -34,13 +36,13 @@ def units(examples: Sequence[Example]) -> list[Hashable]:
     return [normal_form(example) if example.group is None else example.group for example in examples]
 
 
-def cut(rows: Sequence[T], units: Sequence[Hashable], share: float, seed: int = 0) -> tuple[list[T], list[T]]:
+def cut(rows: Sequence[T], units: Sequence[Hashable], share: float, seed: int = 0) -> tuple[Sequence[T], Sequence[T]]:
     """(about `share` of the rows, the others), each in file order, by whole units in the order of their seeded hashes.
 
     A unit is taken while it brings the count nearer to the share. Neither side is empty where there are two units."""
     sizes = Counter(units)
     if len(sizes) < 2:
-        return [], list(rows)
+        return [], rows
     order = sorted(sizes, key=lambda unit: (hashlib.sha256(f"{seed}:{unit}".encode()).digest(), str(unit)))
     taken: set[Hashable] = set()
     count = 0
@@ -50,16 +52,16 @@ def cut(rows: Sequence[T], units: Sequence[Hashable], share: float, seed: int = 
             count += sizes[unit]
     if not taken:
         taken.add(min(order, key=lambda unit: sizes[unit]))
-    sides: tuple[list[T], list[T]] = ([], [])
-    for row, unit in zip(rows, units, strict=True):
-        sides[unit not in taken].append(row)
-    return sides
+    sides = array("Q"), array("Q")
+    for place, unit in enumerate(units):
+        sides[unit not in taken].append(place)
+    return chosen(rows, sides[0]), chosen(rows, sides[1])
 
 
-def hold_out(train: Sequence[Example], seed: int) -> tuple[list[Example], list[Example], str]:
+def hold_out(train: Sequence[Example], seed: int) -> tuple[Sequence[Example], Sequence[Example], str]:
     """(dev, train, what was done) for a train set without dev rows."""
     if len(train) < MIN_TRAIN_ROWS_FOR_DEV:
-        return [], list(train), f"dev: none, since {len(train)} train rows are too few to hold some out"
+        return [], train, f"dev: none, since {len(train)} train rows are too few to hold some out"
     by = "input" if train[0].group is None else "group"
     dev, rest = cut(train, units(train), DEV_SHARE, seed)
     if not dev:
@@ -69,22 +71,23 @@ def hold_out(train: Sequence[Example], seed: int) -> tuple[list[Example], list[E
 
 def without(
     rows: Sequence[Example], role: str, held: Mapping[str, Sequence[Example]]
-) -> tuple[list[Example], list[str], list[str]]:
+) -> tuple[Sequence[Example], list[str], list[str]]:
     """(`rows` whose input is in none of the `held` roles, the place of each removed row, a warning per held role)."""
-    first: dict[int, tuple[str, str]] = {}
+    first: dict[str, dict[int, int]] = {name: {} for name in held}
     for name, examples in held.items():
-        for example in examples:
-            first.setdefault(normal_form(example), (name, example.source))
-    kept: list[Example] = []
+        for place, example in enumerate(examples):
+            first[name].setdefault(normal_form(example), place)
+    kept = array("Q")
     removed: dict[str, list[str]] = {}
-    for example in rows:
-        name, source = first.get(normal_form(example), ("", ""))
+    for place, example in enumerate(rows):
+        form = normal_form(example)
+        name = next((name for name, places_of in first.items() if form in places_of), "")
         if name:
-            removed.setdefault(name, []).append(twin(example.source, source))
+            removed.setdefault(name, []).append(twin(example.source, held[name][first[name][form]].source))
         else:
-            kept.append(example)
+            kept.append(place)
     warnings = [
         f"{role}: removed, since the input is also in {name}: {len(found):,}: {places(found, 20)}"
         for name, found in removed.items()
     ]
-    return kept, [place for found in removed.values() for place in found], warnings
+    return chosen(rows, kept), [where for found in removed.values() for where in found], warnings

@@ -7,7 +7,7 @@ import json
 import re
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Literal
 
 from evalft.records import TaskType
@@ -26,44 +26,39 @@ def infer_type(values: Sequence[object], labels: Collection[str] | None) -> tupl
     """(type, why) from the raw targets of the test rows, by the rules of "Inferred type" in the docs."""
     if _mostly_lists(values):
         return "multilabel", "targets are lists"
-    texts = _texts(values)
-    distinct = set(texts)
-    if not distinct <= set(labels or ()):
-        if _all_lists(distinct):
+    known = set(labels or ())
+    if not all(text in known for text in _texts(values)):
+        if _all_lists(_distinct(values)):
             return "multilabel", "targets are lists written as text"
-        separator = _separator(distinct)
+        separator = _separator(values)
         if separator:
             return "multilabel", f"targets split on {separator!r} into labels that recur"
-    counted = f"{len(distinct):,} distinct targets in {len(texts):,} rows"
-    if (
-        distinct
-        and 2 * len(distinct) <= len(texts)
-        and len(distinct) <= MAX_LABELS
-        and max(map(len, distinct)) <= MAX_LABEL_LENGTH
-        and (len(distinct) <= MAX_NUMERIC_LABELS or not all(map(_is_number, distinct)))
-    ):
-        return "classification", counted
-    return "generation", counted
+    rows, number = sum(1 for _ in _texts(values)), sum(1 for _ in _distinct(values))
+    is_classification = 0 < number <= min(rows / 2, MAX_LABELS) and _are_labels(set(_texts(values)))
+    return "classification" if is_classification else "generation", f"{number:,} distinct targets in {rows:,} rows"
+
+
+def _are_labels(distinct: Collection[str]) -> bool:
+    many = len(distinct) > MAX_NUMERIC_LABELS
+    return max(map(len, distinct)) <= MAX_LABEL_LENGTH and not (many and all(map(_is_number, distinct)))
 
 
 def how_written(values: Sequence[object], labels: Collection[str] | None) -> Written:
     """How multi-label targets are written, decided once for all rows."""
     if _mostly_lists(values):
         return "lists"
-    distinct = set(_texts(values))
+    if _all_lists(_distinct(values)):
+        return "json"
     if labels:
         known = set(labels)
 
         def unknown(written: Written) -> int:
-            return sum(part not in known for text in distinct for part in _parts(text, written))
+            return sum(part not in known for text in _distinct(values) for part in _parts(text, written))
 
         candidates: tuple[Written, ...] = ("single", *SEPARATORS)
-        if not _all_lists(distinct):
-            return min(candidates, key=unknown)
-    if _all_lists(distinct):
-        return "json"
-    used: list[Written] = [separator for separator in SEPARATORS if any(separator in text for text in distinct)]
-    found = _separator(distinct)
+        return min(candidates, key=unknown)
+    used: list[Written] = [separator for separator in SEPARATORS if any(separator in text for text in _texts(values))]
+    found = _separator(values)
     return found if found else used[0] if used else "single"
 
 
@@ -116,11 +111,14 @@ def _parts(text: str, written: Written) -> list[str]:
 
 
 def _all_lists(texts: Iterable[str]) -> bool:
-    found = [text for text in texts if text.strip()]
+    empty = True
     try:
-        return bool(found) and all(isinstance(_list_in(text), list) for text in found)
+        for text in texts:
+            _list_in(text)
+            empty = False
     except ValueError:
         return False
+    return not empty
 
 
 def _list_in(text: str) -> list[str]:
@@ -144,24 +142,27 @@ def _list_in(text: str) -> list[str]:
         raise ValueError(text) from None
 
 
-def _separator(distinct: Iterable[str]) -> Literal["|", ";", ","] | None:
+def _separator(values: Sequence[object]) -> Literal["|", ";", ","] | None:
     """The separator that splits the targets into parts that recur.
 
     Prose and formulas hold commas and bars too, so: at least half of the distinct parts stand in two or more distinct
     targets, no part is empty, long or cut out of a bracket, and commas are not those of 1,200."""
-    texts = [text for text in distinct if text.strip()]
     for separator in SEPARATORS:
-        split = {
-            text: [part.strip() for part in text.strip().removesuffix(separator).split(separator)] for text in texts
-        }
-        several = [text for text, parts in split.items() if len(parts) > 1]
-        seen_in = Counter(part for parts in split.values() for part in set(parts))
+        several = numbers = 0
+        seen_in: Counter[str] = Counter()
+        for text in _distinct(values):
+            parts = [part.strip() for part in text.strip().removesuffix(separator).split(separator)]
+            several += len(parts) > 1
+            numbers += len(parts) > 1 and bool(re.fullmatch(r"-?\d{1,3}(,\d{3})+(\.\d+)?", text))
+            seen_in.update(set(parts))
+            if len(seen_in) > MAX_LABELS:
+                break
         if (
             several
             and len(seen_in) <= MAX_LABELS
             and 2 * sum(count > 1 for count in seen_in.values()) >= len(seen_in)
             and all(part and len(part) <= MAX_LABEL_LENGTH and _balanced(part) for part in seen_in)
-            and not (separator == "," and all(re.fullmatch(r"-?\d{1,3}(,\d{3})+(\.\d+)?", text) for text in several))
+            and not (separator == "," and numbers == several)
         ):
             return separator
     return None
@@ -171,16 +172,23 @@ def _balanced(part: str) -> bool:
     return all(part.count(opening) == part.count(closing) for opening, closing in ("()", "[]", "{}"))
 
 
-def _texts(values: Iterable[object]) -> list[str]:
-    texts = []
+def _texts(values: Iterable[object]) -> Iterator[str]:
     for value in values:
         try:
             text = as_text(value, "the target")
         except BadValue:
             continue
         if text.strip():
-            texts.append(text)
-    return texts
+            yield text
+
+
+def _distinct(values: Iterable[object]) -> Iterator[str]:
+    """Each text once, where it is met first. Hashes are kept of them, not the texts: there may be a million long ones."""
+    met: set[int] = set()
+    for text in _texts(values):
+        if hash(text) not in met:
+            met.add(hash(text))
+            yield text
 
 
 def _is_number(text: str) -> bool:
