@@ -197,7 +197,7 @@ def _digests(config: Config, data: TestSet, requests: Mapping[str, Sequence[Requ
     decide, gate and report are in neither."""
     task = config.task
     parts: dict[str, Any] = {
-        "rows": [testset.content_digest(rows) for rows in (data.test, data.dev, data.train)],
+        "rows": [data.sha256, *map(testset.content_digest, (data.dev, data.train))],
         "task": task.model_dump(mode="json", exclude={"test", "dev", "train", "name"}),
         "candidates": [candidates.digest_parts(candidate, config) for candidate in config.candidates],
         "asked": [_asked_digest(requests[candidate.name]) for candidate in config.candidates],

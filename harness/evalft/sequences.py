@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import marshal
 import tempfile
+import weakref
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from threading import Lock
@@ -72,6 +73,7 @@ class Spilled(Sequence[T], Generic[T]):
             with self._lock:
                 if self._file is None:
                     self._file = tempfile.TemporaryFile(prefix="evalft-")  # noqa: SIM115  # as long as the sequence
+                    weakref.finalize(self, self._file.close)
                 self._file.seek(self._end)
                 self._file.write(data)
         except OSError as error:

@@ -69,4 +69,4 @@ def _hash(block: str) -> str:
 
 
 def _visible(value: object) -> object:
-    return text.visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+    return text.visible(value) if type(value) is str else value  # markup is a kind of str

@@ -33,6 +33,8 @@ _PLAIN_CODE = re.compile(r"[\w .,:;/+=()%-]+")
 
 
 def visible(text: str) -> str:
+    if text.isprintable():
+        return text
     return _UNSEEN.sub(lambda found: f"[U+{ord(found[0]):04X}]", text.replace("\r\n", "\n"))
 
 
