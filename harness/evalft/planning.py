@@ -17,7 +17,7 @@ from typing import Any
 
 from evalft import hyperparameters, token_counts
 from evalft.config import CandidateConfig, Config, TaskConfig
-from evalft.prices import HourPrice, TokenPrice, hour_price, token_price
+from evalft.prices import HourPrice, TokenPrice, hour_price, live_price, token_price
 from evalft.prompts import Request, target_text
 from evalft.records import Example
 
@@ -143,14 +143,29 @@ def plan(
             if before
             else f"input tokens as OpenAI's o200k counts text like this, {answer_s:g} s an answer"
         )
+        speed = f"{known}, {config.limits.concurrency} at once"
+        if candidate.mode == "batch":
+            counted = (
+                f"as {before.answers:,} earlier answers were billed" if before else "as OpenAI's o200k counts them"
+            )
+            minutes, speed = (
+                None,
+                f"input tokens {counted}; in batches, answered within 24 hours; one row is asked live first",
+            )
+            worst += max((_worst_usd(one, limit, live_price(candidate, price)) for one in asked), default=0.0)
         plans.append(
             CandidatePlan(
                 candidate.name, len(asked), tokens_in, tokens_out + reasoning, limit, usd, worst, minutes, None, price,
-                f"{known}, {config.limits.concurrency} at once; answers as long as the targets"
+                f"{speed}; answers as long as the targets"
                 + (", and thinking a quarter of max_tokens" if reasoning else ""),
             )
         )  # fmt: skip
     return plans
+
+
+def _worst_usd(request: Request, limit: int, price: TokenPrice) -> float:
+    most_in = token_counts.text_bytes([request]) + 16 * len(request.messages) + 32
+    return (most_in * price.input + limit * price.output) / 1e6
 
 
 def predicted_output(task: TaskConfig, examples: Sequence[Example]) -> int:
