@@ -20,8 +20,9 @@ import pytest
 
 from api_server import completion
 from batch_server import BatchServer, Body, Fate, dropped, last, serving_batches
-from evalft import batching, cli, config, pipeline, store
+from evalft import batching, cli, config, pipeline, prices, store
 from evalft.concluding import Assessment
+from evalft.config import CandidateConfig
 from evalft.errors import CannotStart, UserError
 from evalft.execution import Asking
 from evalft.records import Outcome
@@ -134,7 +135,7 @@ def test_every_answer_is_read_as_the_live_mode_reads_it(tmp_path: Path) -> None:
     answers: list[Any] = [
         "ham",
         "spam",
-        completion("neither of these"),
+        completion("neither of\u2028these"),
         refusing(),
         completion("ha", "content_filter"),
         completion("I would say that it is", "length"),
@@ -219,6 +220,25 @@ def test_a_key_that_the_server_quotes_is_in_no_file(
     assert not held
     assert any("not [key]" in line for line in heard.lines)
     assert key not in "".join(heard.lines)
+
+
+def test_a_plan_is_priced_as_a_batch_with_one_live_row(tmp_path: Path, server: BatchServer) -> None:
+    (batch,) = pipeline.prepare(settings(tmp_path, server)).plans
+    live = {"name": "mock", "model": "mock:m", "max_tokens": 20, "price": {"input": 1.0, "output": 2.0}}
+    (as_live,) = pipeline.prepare(settings(tmp_path, server, candidates=[live])).plans
+    assert (batch.usd, batch.minutes) == (as_live.usd, None)
+    assert as_live.worst_usd < batch.worst_usd < as_live.worst_usd * (1 + 3 / ROWS)
+    assert "within 24 hours" in batch.assumes
+
+
+def test_the_row_before_a_batch_has_the_live_price() -> None:
+    batch = CandidateConfig(model="openai:gpt-4o-mini", mode="batch")
+    listed = prices.token_price(batch)
+    live = prices.live_price(batch, listed)
+    assert live == prices.token_price(CandidateConfig(model="openai:gpt-4o-mini"))
+    assert live.input > listed.input
+    given = prices.TokenPrice(1.0, 2.0, 0.5, "config")
+    assert prices.live_price(batch, given) == prices.TokenPrice(2.0, 4.0, 1.0, "config")
 
 
 # ---------------------------------------------------------------- rows and batches that fail

@@ -433,7 +433,10 @@ class ApiCandidate:
         status, body = response.get("status_code"), response.get("body")
         if isinstance(status, int) and status >= 400:
             return self._refusal(request, _refused_with(status, body, {}, f"HTTP {status}"))
-        return self._read(request, json.dumps(body).encode(), None)
+        try:
+            return self._read(request, json.dumps(body).encode(), None)
+        except RecursionError:
+            return self._no_answer(request, "bad_response", "the body is not the JSON of an answer: nested too deep")
 
     def unanswered_in_batch(self, request: Request, why: str, *, billed: bool) -> Attempt:
         """`billed`: it may have been, so it is charged its worst case."""
