@@ -439,9 +439,11 @@ def test_who_waits_for_room_under_the_cap_gets_it_when_another_batch_is_read(
         one | {"name": "other", "max_tokens": 500, "system": "Be short."},
     ]
     worst_usd = pipeline.prepare(settings(tmp_path, server, candidates=both[:1])).plans[0].worst_usd
-    result = assess(tmp_path, server, candidates=both, limits={"max_cost_usd": 1.05 * worst_usd})
+    row_usd = worst_usd / (ROWS + 2)  # the live row counts twice
+    server.fate = lambda number: Fate(looks=10 if number == 1 else 1)
+    result = assess(tmp_path, server, candidates=both, limits={"max_cost_usd": (ROWS - 0.5) * row_usd})
     assert result.status == 0
-    assert len(server.batches) > 2
+    assert [len(server.rows_of(batch)) for batch in server.batches.values()] == [ROWS - 1, ROWS - 1]
     assert set(server.asked.values()) == {2}, "each row once of each candidate"
 
 
