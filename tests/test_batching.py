@@ -335,6 +335,20 @@ def test_a_batch_that_is_not_known_any_more_is_said_and_kept_in_mind(tmp_path: P
     assert assess(tmp_path, server).status == 0
 
 
+def test_a_batch_that_is_lost_does_not_keep_the_others_from_being_read(
+    tmp_path: Path, server: BatchServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batching, "MAX_ROWS", 6)
+
+    async def forget(step: str, count: int) -> None:
+        if step == "retrieve" and count == 2:
+            del server.batches["batch_1"]
+
+    server.at = forget
+    assert assess(tmp_path, server).status == 6
+    assert [outcome.index for outcome in outcomes(tmp_path) if outcome.tries] == [0, 7, 8, 9, 10, 11]
+
+
 # ---------------------------------------------------------------- connections
 
 

@@ -148,6 +148,8 @@ class Batching:
         self._full = 0
         """How often in a row the provider had no room for a batch."""
         self._rounds = 0
+        self._given_up: set[str] = set()
+        """Batches whose answers cannot be had now, by key: left to the next run."""
         self._said: dict[str, tuple[str, int]] = {}
 
     async def run(self) -> str | None:
@@ -161,7 +163,7 @@ class Batching:
                     break
                 await self._send()
         finally:
-            self._ledger.awaited -= self._journal.open.keys()
+            self._ledger.awaited.difference_update(self._journal.open)
         if self._stopped and not self._stop.is_set():
             self._leave(self._stopped)
         under_way = [batch.id or f"of file {batch.file}" for batch in self._journal.open.values()]
@@ -308,10 +310,10 @@ class Batching:
     # ------------------------------------------------------------ waiting
 
     def _under_way(self) -> list[Batch]:
-        return [batch for batch in self._journal.open.values() if batch.id]
+        return [batch for batch in self._journal.open.values() if batch.id and batch.key not in self._given_up]
 
     async def _wait(self) -> None:
-        """Until every batch is read, or the user interrupts."""
+        """Until every batch is read or given up, or the user interrupts."""
         wait_s = FIRST_WAIT_S
         out_of_reach: dict[str, float] = {}  # since when, by key
         while self._under_way() and not self._stop.is_set():
@@ -328,15 +330,15 @@ class Batching:
                         self._say(f"batch {batch.id}: {error}; asked for again")
                     for_s = time.monotonic() - out_of_reach.setdefault(batch.key, time.monotonic())
                     if not error.retry or for_s > OUTAGE_S:
+                        self._given_up.add(batch.key)
                         self._stopped = f"batch {batch.id}: {error}" + (self._lost if error.status == 404 else "")
-                        return
             if self._under_way():
                 await self._pause(wait_s)
                 wait_s = min(LONGEST_WAIT_S, GROWTH * wait_s)
 
     @property
     def _lost(self) -> str:
-        return f"; if it is gone for good, delete {self._journal.path}: its rows are then asked, and paid for, again"
+        return f"; if it is gone for good, delete {self._journal.path}: what is not answered is then asked, and paid for, again"
 
     def _say_state(self, batch: Batch, state: BatchState) -> None:
         if self._said.get(batch.key) != (state.status, state.done):

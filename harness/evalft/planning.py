@@ -143,20 +143,18 @@ def plan(
             if before
             else f"input tokens as OpenAI's o200k counts text like this, {answer_s:g} s an answer"
         )
-        speed = f"{known}, {config.limits.concurrency} at once"
+        known += f", {config.limits.concurrency} at once"
         if candidate.mode == "batch":
+            minutes = None
             counted = (
-                f"as {before.answers:,} earlier answers were billed" if before else "as OpenAI's o200k counts them"
+                f"{before.answers:,} earlier answers were billed" if before else "OpenAI's o200k counts text like this"
             )
-            minutes, speed = (
-                None,
-                f"input tokens {counted}; in batches, answered within 24 hours; one row is asked live first",
-            )
+            known = f"input tokens as {counted}; in batches, answered within 24 hours, after one row that is asked live"
             worst += max((_worst_usd(one, limit, live_price(candidate, price)) for one in asked), default=0.0)
         plans.append(
             CandidatePlan(
                 candidate.name, len(asked), tokens_in, tokens_out + reasoning, limit, usd, worst, minutes, None, price,
-                f"{speed}; answers as long as the targets"
+                f"{known}; answers as long as the targets"
                 + (", and thinking a quarter of max_tokens" if reasoning else ""),
             )
         )  # fmt: skip
