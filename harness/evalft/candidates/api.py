@@ -127,7 +127,7 @@ class ApiCandidate:
             twice = "twice the config's price" if self.price.source == "config" else "the live price"
             choices += [
                 f"asked in batches: answers within {WINDOW}, after one row that is asked live, at {twice}",
-                "cost_per_query is what a batch costs, and latency is not measured: both differ where the model is deployed live",
+                "cost_per_query is what batches cost (and that row), and latency is not measured: a model deployed live differs in both",
             ]
         if not self._provider and "api.openai.com" not in self.base_url:
             choices.append(f"OPENAI_BASE_URL points elsewhere; priced as OpenAI's {self._config.model_id} all the same")
