@@ -54,6 +54,8 @@ class BatchServer:
     most_rows: int | None = None
     """Under way at once; more is refused as OpenAI refuses more enqueued tokens."""
     has_routes: bool = True
+    lists: bool = True
+    """Else its list of batches is an empty object."""
     shouts: bool = False
     """Writes states in capitals, and errors as text."""
     chats: list[Body] = field(default_factory=list)
@@ -165,6 +167,8 @@ def _app(server: BatchServer) -> web.Application:
         await at("list")
         if not server.has_routes:
             return error(404, "no such route")
+        if not server.lists:
+            return web.json_response({})
         newest_first = list(server.batches.values())[::-1]
         names = [batch["id"] for batch in newest_first]
         start = names.index(request.query["after"]) + 1 if "after" in request.query else 0

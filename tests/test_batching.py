@@ -174,8 +174,11 @@ def test_only_an_api_takes_batches(tmp_path: Path, server: BatchServer, model: s
         settings(tmp_path, server, candidates=[{"model": model, "mode": "batch"}])
 
 
-def test_an_endpoint_without_batches_is_said_before_any_row_is_sent(tmp_path: Path, server: BatchServer) -> None:
-    server.has_routes = False
+@pytest.mark.parametrize("way", ["has_routes", "lists"])
+def test_an_endpoint_without_batches_is_said_before_any_row_is_sent(
+    tmp_path: Path, server: BatchServer, way: str
+) -> None:
+    setattr(server, way, False)
     with pytest.raises(CannotStart, match="takes no batches .*leave out `mode: batch`"):
         assess(tmp_path, server)
     assert not server.chats and not server.files
@@ -360,6 +363,26 @@ def test_a_lost_connection_makes_no_second_batch(tmp_path: Path, server: BatchSe
     server.at = dropped("created", step)
     assert kinds(assess(tmp_path, server)) == {}
     assert len(server.batches) == len(others) + 1
+    is_settled(tmp_path, server)
+
+
+def test_without_a_list_nobody_makes_a_second_batch_of_a_file(tmp_path: Path, server: BatchServer) -> None:
+    """Taken for an empty list, the row would be asked twice."""
+
+    async def at(step: str, count: int) -> None:
+        if step == "created":
+            server.lists = False
+            raise ConnectionResetError
+
+    server.at = at
+    heard = Heard()
+    assert assess(tmp_path, server, heard=heard).status == 6
+    assert any("whether there is a batch of file file-0 is not known" in line for line in heard.lines)
+    assert assess(tmp_path, server).status == 6
+    assert ledger(tmp_path).left_usd < 1.0 - 2 * BATCH_USD - (ROWS - 1) * BATCH_USD, "it may have been billed"
+    server.lists = True
+    assert assess(tmp_path, server).status == 0
+    assert len(server.batches) == 1
     is_settled(tmp_path, server)
 
 

@@ -27,7 +27,8 @@ RETRIED_STATUS = (408, 409, 425, 429)
 
 
 class RouteError(Exception):
-    """One try failed. `status` None: no whole answer came, so it is not known what the server did."""
+    """One try failed. `status` None: no whole answer came, or none that can be read, so it is not known what the server
+    did."""
 
     def __init__(self, message: str, status: int | None = None, code: str = "") -> None:
         super().__init__(message)
@@ -50,10 +51,8 @@ class BatchState:
     id: str
     status: str
     """validating, in_progress, finalizing, cancelling, or one of ENDS."""
-    total: int | None
     done: int
     """Rows answered or failed."""
-    answered: int
     output_file: str | None
     error_file: str | None
     code: str
@@ -76,7 +75,7 @@ class BatchRoutes:
                 extra_headers=self._headers,
                 timeout=UPLOAD_TIMEOUT_S,
             )
-        return self._id(made.id, "the upload")
+        return self._id(getattr(made, "id", None), "the file")
 
     async def create(self, file_id: str, metadata: Mapping[str, str]) -> BatchState:
         body = {
@@ -93,23 +92,30 @@ class BatchRoutes:
         return self._state(await self._get(f"/batches/{quote(batch_id, safe='')}"))
 
     async def find(self, file_id: str) -> BatchState | None:
-        """The batch that was made of this file, if there is one."""
+        """The batch that was made of this file; None where the whole list of batches holds none."""
         after: str | None = None
         while True:
-            page = await self._get("/batches", {"limit": PER_PAGE} | ({"after": after} if after else {}))
-            found = page.get("data")
-            batches = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+            batches, more = await self._page(PER_PAGE, after)
             for one in batches:
                 if one.get("input_file_id") == file_id:
                     return self._state(one)
             last = batches[-1].get("id") if batches else None
-            if not page.get("has_more") or last in (None, after):
+            if not more or last in (None, after):
                 return None
             after = str(last)
 
     async def check(self) -> None:
         """Raises RouteError where there are no such routes."""
-        await self._get("/batches", {"limit": 1})
+        await self._page(1)
+
+    async def _page(self, limit: int, after: str | None = None) -> tuple[list[Mapping[str, Any]], bool]:
+        """Batches, and whether there are more. What is no list is an error: taken for an empty one, a batch would be
+        made twice."""
+        page = await self._get("/batches", {"limit": limit} | ({"after": after} if after else {}))
+        found = page.get("data")
+        if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+            raise RouteError("the answer is no list of batches", 200)
+        return found, bool(page.get("has_more", len(found) >= limit))
 
     async def lines(self, file_id: str) -> AsyncGenerator[Mapping[str, Any]]:
         """The objects of a file, as they come in; a line that is none is left out."""
@@ -153,14 +159,11 @@ class BatchRoutes:
         found = data if isinstance(data, dict) else {}
         counts = found.get("request_counts")
         counts = counts if isinstance(counts, dict) else {}
-        answered, failed = _count(counts.get("completed")) or 0, _count(counts.get("failed")) or 0
         code, message = _first_error(found.get("errors"))
         return BatchState(
             id=self._id(found.get("id"), "the batch"),
             status=str(found.get("status") or "").lower(),
-            total=_count(counts.get("total")),
-            done=answered + failed,
-            answered=answered,
+            done=sum(value for name in ("completed", "failed") if isinstance(value := counts.get(name), int)),
             output_file=_text(found.get("output_file_id")),
             error_file=_text(found.get("error_file_id")),
             code=code,
@@ -188,10 +191,6 @@ def _first_error(errors: object) -> tuple[str, str]:
     first = found[0] if isinstance(found, list) and found and isinstance(found[0], dict) else {}
     where = f"line {first['line']}: " if isinstance(first.get("line"), int) else ""
     return str(first.get("code") or ""), where + str(first.get("message") or "")
-
-
-def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _text(value: object) -> str | None:
