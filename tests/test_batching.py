@@ -7,10 +7,12 @@ import asyncio
 import json
 import multiprocessing
 import os
+import random
 import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -491,36 +493,117 @@ class Killed(BaseException):
     pass
 
 
+class Deaths:
+    """Ends the run at a write: of the journal, of the ledger, of an answer; before it is on disk, or right after."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.at_write, self.after = 0, False
+        self._written = 0
+        monkeypatch.setattr(batching, "append_line", self._counted(store.append_line))
+        monkeypatch.setattr(Ledger, "_write", self._counted(Ledger._write))
+        monkeypatch.setattr(Asking, "_on_disk", self._counted(Asking._on_disk))
+
+    def come(self, at_write: int, after: bool) -> None:
+        """`at_write` from 1; 0: not at all."""
+        self._written, self.at_write, self.after = 0, at_write, after
+
+    def _counted(self, write: Any) -> Any:
+        def line(*words: Any) -> None:
+            self._written += 1
+            now = self._written == self.at_write
+            if now and not self.after:
+                raise Killed
+            write(*words)
+            if now:
+                raise Killed
+
+        return line
+
+
+def a_random_life(folder: Path, seed: int, deaths: Deaths) -> None:
+    """Rows and batches that fail, lost connections, caps and deaths by seed; then all is well, and it is finished."""
+    rng = random.Random(seed)
+    well = False
+    usable: Counter[int] = Counter()
+
+    def answer(body: Body, times: int) -> Any:
+        how = "right" if well or not times else rng.choices(["right", "broken", "lost", "empty"], [12, 2, 1, 2])[0]
+        usable[row_of(body)] += how == "right" and times > 0
+        return {
+            "right": right(body),
+            "broken": (500, {"error": {"message": "no"}}),
+            "lost": None,
+            "empty": completion("", None),
+        }[how]
+
+    def fate(number: int) -> Fate:
+        status = "completed" if well else rng.choice(["completed", "expired", "cancelled", "failed"])
+        code = rng.choice(["token_limit_exceeded", "model_not_found"])
+        some = None if status == "completed" else rng.randrange(ROWS)
+        return Fate(status, rows=some, errors={"data": [{"code": code, "message": "no"}]})
+
+    async def at(step: str, count: int) -> None:
+        if not well and rng.random() < 0.05:
+            raise ConnectionResetError
+
+    with serving_batches(BatchServer(answer, fate=fate, at=at)) as server:
+
+        def billed_usd() -> float:
+            return (len(server.usages) + len(server.chats)) * BATCH_USD  # a live answer costs twice as much
+
+        worst_usd = pipeline.prepare(settings(folder, server)).plans[0].worst_usd
+        cap_usd = worst_usd * rng.choice([0.2, 0.5, 1.0, 2.0])
+        for _ in range(rng.randint(1, 5)):
+            deaths.come(rng.randrange(60), rng.random() < 0.5)
+            try:
+                assess(folder, server, limits={"max_cost_usd": cap_usd})
+            except (UserError, Killed):  # cannot start: the row that is asked live was unlucky
+                pass
+            except BaseExceptionGroup as died:
+                assert died.subgroup(Killed)
+            assert billed_usd() <= cap_usd + 1e-12
+        deaths.come(0, False)
+        well = True
+        assess(folder, server)  # what is under way may still be cancelled
+        assert assess(folder, server).status == 0
+        kept = ledger(folder)
+        assert billed_usd() <= kept.settled_usd + kept.lost_usd + 1e-12
+        assert kept.left_usd == pytest.approx(1.0 - kept.settled_usd - kept.lost_usd), "a batch is still reserved"
+        assert max(usable.values()) == 1, "an answer that was paid for was asked for again"
+        assert sorted(outcome.index for outcome in outcomes(folder)) == list(range(ROWS))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_cap_holds_and_nothing_is_paid_twice_whatever_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    a_random_life(tmp_path, seed, Deaths(monkeypatch))
+
+
+@pytest.mark.slow
+def test_the_cap_holds_and_nothing_is_paid_twice_in_30_random_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deaths = Deaths(monkeypatch)
+    for seed in range(100, 130):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        monkeypatch.setenv("EVALFT_CACHE", str(folder / "cache"))
+        a_random_life(folder, seed, deaths)
+
+
 @pytest.mark.slow
 def test_a_death_before_or_after_any_line_is_written_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the journal, of the ledger, of the answers. What is in flight goes its way at the server all the same."""
-    written, die_at, after = 0, 0, False
-
-    def counted(write: Any) -> Any:
-        def line(*words: Any) -> None:
-            nonlocal written
-            written += 1
-            if written == die_at and not after:
-                raise Killed
-            write(*words)
-            if written == die_at and after:
-                raise Killed
-
-        return line
-
-    monkeypatch.setattr(batching, "append_line", counted(store.append_line))
-    monkeypatch.setattr(Ledger, "_write", counted(Ledger._write))
-    monkeypatch.setattr(Asking, "_on_disk", counted(Asking._on_disk))
-    deaths = 0
+    coming, deaths = Deaths(monkeypatch), 0
     while True:
-        # what goes before is of the row that is asked live, as in the live mode
-        die_at, after = deaths // 2 + 4, bool(deaths % 2)
         folder = tmp_path / str(deaths)
         folder.mkdir()
         monkeypatch.setenv("EVALFT_CACHE", str(folder / "cache"))
-        written = 0
+        # what goes before is of the row that is asked live, as in the live mode
+        coming.come(deaths // 2 + 4, bool(deaths % 2))
         with serving_batches(BatchServer(right)) as server:
             server.answer = lambda body, times: (
                 (500, {"error": {"message": "no"}}) if row_of(body) == 3 and times == 1 else right(body)
@@ -532,8 +615,7 @@ def test_a_death_before_or_after_any_line_is_written_loses_nothing(
                 deaths += 1
             else:
                 break
-            die_at = 0
-            written = 0
+            coming.come(0, False)
             assert assess(folder, server, 4).status == 0
             assert set(server.billed.values()) == {1}, f"death {deaths}: a row was paid for twice"
             assert sorted(server.asked.values()) == [1] * (3 - len(server.chats)) + [2]
