@@ -41,6 +41,8 @@ class Ledger:
         self._open: dict[int, float] = {}
         self._batches: dict[str, array[float]] = {}
         """By key, the worst case of each row; SETTLED where it is known."""
+        self._in_batches_usd = 0.0
+        """Of all rows that are not settled: what is left is asked for often, and batches are long."""
         self._next = 0
         self._changed = asyncio.Condition()
         for line in read_lines(path) if path.exists() else ():
@@ -50,11 +52,11 @@ class Ledger:
             elif "cached" in line:
                 self.cached_requests += line["cached"]
             elif "reserve_batch" in line:
-                self._batches[line["reserve_batch"]] = array("d", line["usds"])
+                self._keep_batch(line["reserve_batch"], line["usds"])
             elif "settle_batch" in line:
                 self._billed_in_batch(line["settle_batch"], line["row"], line["usd"])
             elif "release_batch" in line:
-                self._batches.pop(line["release_batch"], None)
+                self._forget_batch(line["release_batch"])
             else:
                 self._billed(line["settle"], line["usd"])
         self.lost_usd = self.overrun * sum(self._open.values())
@@ -64,8 +66,7 @@ class Ledger:
 
     @property
     def left_usd(self) -> float:
-        in_batches_usd = sum(sum(usd for usd in rows if usd != SETTLED) for rows in self._batches.values())
-        return self.cap_usd - self.settled_usd - self.overrun * (sum(self._open.values()) + in_batches_usd)
+        return self.cap_usd - self.settled_usd - self.overrun * (sum(self._open.values()) + self._in_batches_usd)
 
     async def reserve(self, usd: float) -> int:
         """Wait until `usd` fits under the cap beside what is in flight; raise BudgetReached when it never will."""
@@ -119,7 +120,7 @@ class Ledger:
 
     def reserve_batch(self, key: str, usds: Sequence[float]) -> None:
         self._write({"reserve_batch": key, "usds": list(usds)})
-        self._batches[key] = array("d", usds)
+        self._keep_batch(key, usds)
 
     def is_open(self, key: str, row: int) -> bool:
         """Whether this row of a batch is reserved and not settled yet."""
@@ -141,14 +142,24 @@ class Ledger:
         self.requests += 1
         if rows[row] > 0:
             self.overrun = max(self.overrun, usd / rows[row])
+        self._in_batches_usd -= rows[row]
         rows[row] = SETTLED
+
+    def _keep_batch(self, key: str, usds: Sequence[float]) -> None:
+        self._batches[key] = array("d", usds)
+        self._in_batches_usd += sum(usds)
+
+    def _forget_batch(self, key: str) -> None:
+        del self._batches[key]
+        # summed anew, so that no rounding adds up
+        self._in_batches_usd = sum(usd for rows in self._batches.values() for usd in rows if usd != SETTLED)
 
     async def release_batch(self, key: str) -> None:
         """What is still open of a batch was not asked, and is billed to nobody."""
         if key in self._batches:
             async with self._changed:
                 self._write({"release_batch": key})
-                del self._batches[key]
+                self._forget_batch(key)
                 self._changed.notify_all()
 
     # ------------------------------------------------------------ on disk
