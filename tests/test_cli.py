@@ -181,6 +181,12 @@ def test_fresh_measures_again_and_deletes_nothing(folder: Path) -> None:
     assert (folder / "run.1" / "summary.json").exists() and (folder / "run" / "summary.json").exists()
 
 
+def test_a_model_is_named_as_it_is_called(folder: Path) -> None:
+    """`:m:` is no emoji."""
+    configured(folder, "http://127.0.0.1:9/v1")
+    assert "- mock:m: input tokens" in evalft("check", cwd=folder).stdout
+
+
 def test_init_from_data_writes_a_config_that_checks(folder: Path) -> None:
     done = evalft("init", "project", "--from", "rows.csv", "--split", "0.5", cwd=folder)
     assert done.returncode == 0, done.stderr

@@ -136,7 +136,7 @@ def test_the_base_on_dev_is_asked_like_the_candidate(whole: Whole) -> None:
     tuned = next(one for one in prepared.config.candidates if one.name == "tiny-tuned")
     plain = next(one for one in prepared.config.candidates if one.name == "tiny")
     assert tuned.model_copy(update={"name": "tiny", "adapter": None}) == plain
-    assert prepared.requests["tiny-tuned"] == prepared.requests["tiny"]
+    assert list(prepared.requests["tiny-tuned"]) == list(prepared.requests["tiny"])
 
 
 @pytest.mark.parametrize(("key", "before"), [("diff", "tiny"), ("diff_best", "endpoint")])
@@ -391,8 +391,8 @@ def test_a_base_with_shots_is_trained_and_compared_without_them(base: Path, tmp_
     assert [one["name"] for one in result.summary["stages"]] == ["base", "sft", "dpo"]
     grown = preparing.prepare(data.model_copy(update={"thresholds": thresholds}), out=tmp_path / "run")
     assert len(grown.requests["tiny"][0].messages) == len(grown.requests["tiny-untuned"][0].messages) + 4
-    asked_alike = [grown.requests[name] for name, role in roles.items() if role != "candidate"]
-    assert asked_alike == [grown.requests["tiny-untuned"]] * len(asked_alike)
+    asked_alike = [list(grown.requests[name]) for name, role in roles.items() if role != "candidate"]
+    assert asked_alike == [list(grown.requests["tiny-untuned"])] * len(asked_alike)
     first = read(tmp_path / "run", "data/sft.jsonl")[0]["messages"]
     assert [turn["role"] for turn in first] == ["system", "user"]
     pairs = read(tmp_path / "run", "data/pairs.jsonl")

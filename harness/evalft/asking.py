@@ -80,14 +80,9 @@ async def _ask(jobs: Sequence[Job], config: Config, folder: RunFolder, fresh: bo
                     await asking.close()
                 raise
             for job, asking in askings:
-                await asking.finish()
-                progress.finished(job.title or job.candidate.name)
-                if asking.choices and isinstance(asking.candidate, ApiCandidate):
-                    answered = job.folder.read_predictions(asking.candidate.name)
-                    usage_seen.remember(job.candidate, config, job.requests, answered)
-                if asking.stopped_because:
-                    folder.log(f"{asking.candidate.name} stopped: {asking.stopped_because}")
-                    progress.say([f"{asking.candidate.name} stopped: {asking.stopped_because}"])
+                if not asking.in_batches:
+                    await _finish(job, asking, config, folder, progress)
+            await _finish_batches([pair for pair in askings if pair[1].in_batches], config, folder, progress)
     except BudgetReached as reached:
         progress.say([str(reached)])
         raise Unfinished("budget") from None
@@ -97,6 +92,37 @@ async def _ask(jobs: Sequence[Job], config: Config, folder: RunFolder, fresh: bo
         ledger.close()
     if stop.is_set():
         raise Unfinished("interrupted")
+
+
+async def _finish(job: Job, asking: Asking, config: Config, folder: RunFolder, progress: Progress) -> None:
+    await asking.finish()
+    progress.finished(job.title or job.candidate.name)
+    if asking.choices and isinstance(asking.candidate, ApiCandidate):
+        answered = job.folder.read_predictions(asking.candidate.name)
+        usage_seen.remember(job.candidate, config, job.requests, answered)
+    if asking.stopped_because:
+        folder.log(f"{asking.candidate.name} stopped: {asking.stopped_because}")
+        progress.say([f"{asking.candidate.name} stopped: {asking.stopped_because}"])
+
+
+async def _finish_batches(
+    askings: Sequence[tuple[Job, Asking]], config: Config, folder: RunFolder, progress: Progress
+) -> None:
+    """All at once, since each may take a day. Who reaches the cap does not keep others from what they wait for, which
+    is paid for."""
+    reached: list[BudgetReached] = []
+
+    async def finish(job: Job, asking: Asking) -> None:
+        try:
+            await _finish(job, asking, config, folder, progress)
+        except BudgetReached as error:
+            reached.append(error)
+
+    async with asyncio.TaskGroup() as group:
+        for job, asking in askings:
+            group.create_task(finish(job, asking))
+    if reached:
+        raise reached[0]
 
 
 def _asking(
@@ -132,6 +158,7 @@ def _asking(
             row_score,
         ),
         stop=stop,
+        say=progress.say,
     )
 
 

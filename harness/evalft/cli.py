@@ -397,7 +397,7 @@ def _show(result: Assessment, exit_code: bool) -> int:
 def _console(stderr: bool = False) -> Console:
     from rich.console import Console
 
-    return Console(stderr=stderr)
+    return Console(stderr=stderr, emoji=False)  # a model called `:m:` is no sign
 
 
 if __name__ == "__main__":

@@ -567,7 +567,16 @@ def _cross_checks(config: Config, source: str, lines: Mapping[Place, int]) -> li
         for key, instead in _overridden(candidate):
             faults.append(f"{where}: candidates.{i}.extra_body.{key}: evalft sends it itself; {instead}")
         if candidate.mode == "batch":
-            faults.append(f"{where}: candidates.{i}.mode: batch is not available in this version; use live")
+            if candidate.provider in ("hf", "fake"):
+                faults.append(
+                    f"{where}: candidates.{i}.mode: only a model that is asked over an API takes batch; remove it"
+                )
+            for metric in config.thresholds:
+                if metric.startswith("latency_"):
+                    faults.append(
+                        f"{_where(('thresholds', metric), source, lines)}: thresholds.{metric}: {candidate.name} is asked in "
+                        "batches (mode: batch), which say nothing of its latency; ask it live, or remove the threshold"
+                    )
         if candidate.samples > 1 and candidate.temperature == 0:
             faults.append(
                 f"{where}: candidates.{i}: samples: {candidate.samples} at temperature 0 asks the same question again; "

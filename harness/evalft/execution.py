@@ -12,15 +12,18 @@ import contextlib
 import math
 import random
 from array import array
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import IO
 
+from evalft.batching import Batching, Journal
 from evalft.cache import Cache
 from evalft.candidates import Attempt, Candidate
 from evalft.candidates.api import ApiCandidate
+from evalft.candidates.batch_routes import RouteError
 from evalft.candidates.local import LocalCandidate
+from evalft.candidates.usage import added
 from evalft.config import LimitsConfig
 from evalft.errors import BudgetReached, CannotStart, UserError
 from evalft.pacing import Pace
@@ -65,11 +68,13 @@ class Asking:
         cache: Callable[[dict[str, object]], Cache] | None,
         notify: Notify,
         stop: asyncio.Event,
+        say: Callable[[Iterable[str]], None] = lambda lines: None,
     ) -> None:
         self.candidate = candidate
         self.choices: list[str] = []
         self.stopped_because: str | None = None
         self._folder, self._ledger, self._limits, self._notify, self._stop = folder, ledger, limits, notify, stop
+        self._say = say
         self._open_cache = cache
         self._cache: Cache | None = None
         self._writer: IO[str] | None = None
@@ -85,6 +90,8 @@ class Asking:
             else:
                 self._billed_before[outcome.index, outcome.repeat] = (outcome.cost_usd or 0.0, outcome.usage)
         self._owed = self._not_done(requests)
+        self.in_batches = isinstance(candidate, ApiCandidate) and candidate.in_batches
+        self._journal = Journal(folder.batches_file(candidate.name)) if self.in_batches else None
 
     def _not_done(self, requests: Sequence[Request]) -> Sequence[Request]:
         places = array("Q", (place for place, one in enumerate(requests) if (one.index, one.repeat) not in self._done))
@@ -94,12 +101,17 @@ class Asking:
     def owed(self) -> int:
         return len(self._owed)
 
+    @property
+    def _has_work(self) -> bool:
+        """Rows that are owed, or a batch that is not settled to its last row."""
+        return bool(self._owed or (self._journal and self._journal.open))
+
     # ------------------------------------------------------------ step one
 
     async def open(self, settled: dict[str, object] | None) -> None:
         """Make the candidate ready and send it one real row; nothing at all where no row is owed. `settled` is what an
         earlier preflight of this run found out. Raises CannotStart."""
-        if not self._owed:
+        if not self._has_work:
             return
         candidate = self.candidate
         self._asked = True
@@ -114,7 +126,9 @@ class Asking:
         self._take_from_cache()
         if isinstance(candidate, LocalCandidate) and self._owed:
             await asyncio.to_thread(candidate.check_room, self._owed)
-        if isinstance(candidate, ApiCandidate) and self._owed:
+        if isinstance(candidate, ApiCandidate) and self._owed and not (self._journal and self._journal.begun):
+            if self._journal:
+                await self._check_batches(candidate)
             with contextlib.suppress(_NotAsked):  # interrupted
                 async with self._stopping_at_once():
                     await self._preflight(candidate)
@@ -139,6 +153,16 @@ class Asking:
                     self._take(outcome)
         self._owed = self._not_done(self._owed)
         self._ledger.answered_from_cache(before - len(self._owed))
+
+    async def _check_batches(self, candidate: ApiCandidate) -> None:
+        try:
+            await candidate.batch_routes().check()
+        except RouteError as error:
+            if not error.retry and error.status not in (401, 403):  # the preflight says what is wrong with a key
+                raise CannotStart(
+                    f"candidate {candidate.name}: {candidate.base_url} takes no batches (GET /batches: {error}); "
+                    "leave out `mode: batch`"
+                ) from None
 
     async def _preflight(self, candidate: ApiCandidate) -> None:
         """The first row for real, so that what the endpoint refuses or ignores is known before the others are sent."""
@@ -181,7 +205,9 @@ class Asking:
         """Ask what is owed. Returns when every request has its outcome, when the candidate stopped (what was not asked is
         then a failure with 0 tries, owed again by the next run), or when `stop` is set. Raises BudgetReached."""
         try:
-            if self._owed and not self._stop.is_set():
+            if self._journal and self._has_work and not self._stop.is_set():
+                await self._ask_in_batches(self._journal)
+            elif self._owed and not self._stop.is_set():
                 async with self._stopping_at_once():
                     await (self._ask_remote() if self.candidate.remote else self._ask_local())
         finally:
@@ -207,6 +233,34 @@ class Asking:
                 for request, attempt in zip(batch, attempts, strict=True):
                     self._remember(request, attempt.outcome)
         self._owed = ()
+
+    async def _ask_in_batches(self, journal: Journal) -> None:
+        candidate = self.candidate
+        assert isinstance(candidate, ApiCandidate)
+        candidate.asks_in_batches()
+        done = {(one.index, one.repeat): one for one in self._folder.read_predictions(candidate.name)}
+
+        def remember(request: Request, outcome: Outcome) -> None:
+            done[request.index, request.repeat] = outcome
+            self._remember(request, outcome)
+
+        asked = Batching(
+            candidate,
+            self._owed,
+            done,
+            journal=journal,
+            run_name=self._folder.path.name,
+            ledger=self._ledger,
+            limits=self._limits,
+            on_disk=self._on_disk,
+            remember=remember,
+            say=self._say,
+            stop=self._stop,
+        )
+        try:
+            self.stopped_because = await asked.run()
+        finally:
+            self._owed = self._not_done(self._owed)
 
     @contextlib.asynccontextmanager
     async def _stopping_at_once(self) -> AsyncIterator[None]:
@@ -272,7 +326,7 @@ class Asking:
                 attempt = await ask()
             tries += 1
             billed = attempt.outcome.cost_usd or 0.0
-            cost_usd, usage = cost_usd + billed, _added(usage, attempt.outcome.usage)
+            cost_usd, usage = cost_usd + billed, added(usage, attempt.outcome.usage)
             pace.learn(ticket, attempt)
             self._notice_the_end(attempt, clock())
             same = same + 1 if attempt.broken and last and _said(last) == _said(attempt) else int(attempt.broken)
@@ -376,19 +430,6 @@ def _wait_s(attempt: Attempt, tries: int, same: int) -> float:
     if same == SAME_ERRORS - 1 and _said(attempt).startswith(TEMPORARY):
         return random.uniform(*OUTAGE_S)
     return wait_s
-
-
-def _added(one: Usage | None, other: Usage | None) -> Usage | None:
-    if one is None or other is None:
-        return one or other
-    return Usage(
-        one.input_tokens + other.input_tokens,
-        one.output_tokens + other.output_tokens,
-        one.cached_tokens + other.cached_tokens,
-        one.reasoning_tokens + other.reasoning_tokens,
-        one.estimated or other.estimated,
-        one.cache_write_tokens + other.cache_write_tokens,
-    )
 
 
 def _unanswered(outcome: Outcome) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 
 from evalft import hyperparameters, token_counts
 from evalft.config import CandidateConfig, Config, TaskConfig
-from evalft.prices import HourPrice, TokenPrice, hour_price, token_price
+from evalft.prices import HourPrice, TokenPrice, hour_price, live_price, token_price
 from evalft.prompts import Request, target_text
 from evalft.records import Example
 from evalft.sequences import Computed
@@ -144,14 +144,27 @@ def plan(
             if before
             else f"input tokens as OpenAI's o200k counts text like this, {answer_s:g} s an answer"
         )
+        known += f", {config.limits.concurrency} at once"
+        if candidate.mode == "batch":
+            minutes = None
+            counted = (
+                f"{before.answers:,} earlier answers were billed" if before else "OpenAI's o200k counts text like this"
+            )
+            known = f"input tokens as {counted}; in batches, answered within 24 hours, after one row that is asked live"
+            worst += max((_worst_usd(one, limit, live_price(candidate, price)) for one in asked), default=0.0)
         plans.append(
             CandidatePlan(
                 candidate.name, len(asked), tokens_in, tokens_out + reasoning, limit, usd, worst, minutes, None, price,
-                f"{known}, {config.limits.concurrency} at once; answers as long as the targets"
+                f"{known}; answers as long as the targets"
                 + (", and thinking a quarter of max_tokens" if reasoning else ""),
             )
         )  # fmt: skip
     return plans
+
+
+def _worst_usd(request: Request, limit: int, price: TokenPrice) -> float:
+    most_in = token_counts.text_bytes([request]) + 16 * len(request.messages) + 32
+    return (most_in * price.input + limit * price.output) / 1e6
 
 
 def predicted_output(task: TaskConfig, examples: Sequence[Example]) -> int:

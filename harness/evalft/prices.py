@@ -8,7 +8,7 @@ The table's prices are those of the day and of how the model is asked: live, in 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -100,6 +100,14 @@ def token_price(candidate: CandidateConfig) -> TokenPrice:
     else:
         cached_usd = listed.cached if listed and given.input is None else input_usd
     return TokenPrice(input_usd, output_usd, cached_usd, "config")
+
+
+def live_price(candidate: CandidateConfig, batch: TokenPrice) -> TokenPrice:
+    """Of the one row that is asked live before a batch: as listed, and where the config gives the price of the batch,
+    twice that, since half price is the discount that providers of batches document."""
+    if batch.source != "config":
+        return token_price(candidate.model_copy(update={"mode": "live"}))
+    return replace(batch, input=2 * batch.input, output=2 * batch.output, cached=2 * batch.cached)
 
 
 def hour_price(candidate: CandidateConfig, config: Config) -> HourPrice:

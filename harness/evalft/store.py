@@ -3,6 +3,7 @@
     config.yaml   manifest.json   predictions/<candidate>.jsonl   scores/<candidate>.jsonl
     data/test.jsonl   summary.json   report.html   report.md   spending.jsonl   log.txt   lock
     data/expanded.jsonl, pairs.jsonl ...   adapters/<stage>/   stages.json
+    batches/<candidate>.jsonl   what became of the batches that were sent (mode: batch)
     parts/<name>/     predictions and scores on other rows: the teacher's, the stages' on dev, samples for pairs;
                       what judges said of answers (judge)
     review.csv, human.jsonl   what a person is to look at, and what people said; data/people.jsonl: of judge.human
@@ -72,6 +73,10 @@ class RunFolder:
 
     def scores_file(self, candidate: str) -> Path:
         return self.path / "scores" / f"{slug(candidate)}.jsonl"
+
+    def batches_file(self, candidate: str) -> Path:
+        """The journal of a candidate's batches; what is uploaded is written beside it, and removed."""
+        return self.path / "batches" / f"{slug(candidate)}.jsonl"
 
     def part(self, name: str) -> RunFolder:
         """A place of its own for answers to other rows than the test set's: the teacher's, a stage's on dev."""
@@ -251,6 +256,14 @@ def _lines_and_ends(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
     if whole != path.stat().st_size:
         with path.open("r+b") as file:
             file.truncate(whole)
+
+
+def append_line(path: Path, data: Mapping[str, Any]) -> None:
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(_line(data))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}; make room and run again") from None
 
 
 def write_atomically(path: Path, text: str | Iterable[str]) -> None:

@@ -21,10 +21,11 @@ from urllib.parse import quote
 
 from evalft import answers
 from evalft.candidates import Attempt, Resource, completion, rate_limits, structured
+from evalft.candidates.batch_routes import BATCH_ENDPOINT, WINDOW, BatchRoutes
 from evalft.candidates.top_logprobs import label_probabilities
 from evalft.config import CandidateConfig, ProviderConfig, TaskConfig, holds_password
 from evalft.errors import CannotStart, UserError
-from evalft.prices import TokenPrice
+from evalft.prices import TokenPrice, live_price
 from evalft.prompts import Request
 from evalft.records import Failure, FailureKind, Prediction, Usage
 
@@ -84,7 +85,10 @@ class ApiCandidate:
         want_probs: bool,
     ) -> None:
         self.name = config.name
-        self.price = price
+        self.in_batches = config.mode == "batch"
+        self.price = live_price(config, price) if self.in_batches else price
+        """Of what is asked now: live until `asks_in_batches`."""
+        self._batch_price = price
         self.max_tokens = max_tokens
         self._config, self._provider, self._task = config, provider, task
         self._timeout_s = timeout_s
@@ -119,6 +123,12 @@ class ApiCandidate:
             )
         self._key, self._secrets = key, _as_quoted(key)
         choices = [f"asked at {self.base_url}", f"max_tokens {self.max_tokens}", f"price from {self.price.source}"]
+        if self.in_batches:
+            twice = "twice the config's price" if self.price.source == "config" else "the live price"
+            choices += [
+                f"asked in batches: answers within {WINDOW}, after one row that is asked live, at {twice}",
+                "cost_per_query is what batches cost (and that row), and latency is not measured: a model deployed live differs in both",
+            ]
         if not self._provider and "api.openai.com" not in self.base_url:
             choices.append(f"OPENAI_BASE_URL points elsewhere; priced as OpenAI's {self._config.model_id} all the same")
         if "response_format" in self._fields:
@@ -152,6 +162,7 @@ class ApiCandidate:
             "base_url": self.base_url,
             "fields": dict(self._fields),
             "task": [self._task.type, self._task.labels],
+            **({"mode": "batch"} if self.in_batches else {}),  # it has another price, and no latency
         }
 
     def _first_fields(self, want_probs: bool) -> dict[str, Any]:
@@ -320,12 +331,9 @@ class ApiCandidate:
         import openai
 
         clock = asyncio.get_running_loop().time
-        fields = {**self._fields, "messages": list(request.messages)}
-        fields |= fields.pop("extra_body", {})
-        if "seed" in fields and request.repeat:
-            fields["seed"] += request.repeat
+        fields = self._body(request)
         client = self._connected()
-        options: Any = {} if self.key_env else {"headers": {"Authorization": openai.Omit()}}
+        options: Any = {"headers": self._headers()}
         sent = clock()
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -345,7 +353,20 @@ class ApiCandidate:
             )
         except openai.OpenAIError as error:
             return self._no_answer(request, "bad_response", str(error))
-        return replace(self._read(request, body, clock() - sent), rate_limits=rate_limits.read(answer.headers))
+        latency_s = None if self.in_batches else clock() - sent  # the row before a batch says nothing of the service
+        return replace(self._read(request, body, latency_s), rate_limits=rate_limits.read(answer.headers))
+
+    def _body(self, request: Request) -> dict[str, Any]:
+        fields = {**self._fields, "messages": list(request.messages)}
+        fields |= fields.pop("extra_body", {})
+        if "seed" in fields and request.repeat:
+            fields["seed"] += request.repeat
+        return fields
+
+    def _headers(self) -> dict[str, Any]:
+        import openai
+
+        return {} if self.key_env else {"Authorization": openai.Omit()}
 
     def _safe(self, text: str) -> str:
         """As it may be stored, whole: shortened first, half a key would not be recognised. Halves of surrogate pairs
@@ -387,7 +408,43 @@ class ApiCandidate:
             broken=refused.status >= 500,
         )
 
-    def _read(self, request: Request, body: bytes, latency_s: float) -> Attempt:
+    # ------------------------------------------------------------ in batches
+
+    def batch_routes(self) -> BatchRoutes:
+        return BatchRoutes(self._connected(), self._headers(), lambda words: _one_line(self._safe(words)))
+
+    def asks_in_batches(self) -> None:
+        """From here on, after the one row that is asked live, what is asked has the price of a batch."""
+        self.price = self._batch_price
+
+    def batch_line(self, request: Request, custom_id: str) -> bytes:
+        """A line of the file that is uploaded: the request as it would be sent live."""
+        line = {"custom_id": custom_id, "method": "POST", "url": BATCH_ENDPOINT, "body": self._body(request)}
+        return json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+
+    def read_batch_line(self, request: Request, line: Mapping[str, Any]) -> Attempt:
+        """A line of the output or error file, read as the same answer would be that came live; its latency is not one."""
+        response = line.get("response")
+        if not isinstance(response, dict):
+            error = line.get("error")
+            detail = error if isinstance(error, dict) else {"message": str(error)}
+            message = f"{detail.get('code') or 'error'}: {detail.get('message') or ''}"
+            return Attempt(self._failure(request, "api_error", message), retry=True)
+        status, body = response.get("status_code"), response.get("body")
+        if isinstance(status, int) and status >= 400:
+            return self._refusal(request, _refused_with(status, body, {}, f"HTTP {status}"))
+        try:
+            return self._read(request, json.dumps(body).encode(), None)
+        except RecursionError:
+            return self._no_answer(request, "bad_response", "the body is not the JSON of an answer: nested too deep")
+
+    def unanswered_in_batch(self, request: Request, why: str, *, billed: bool) -> Attempt:
+        """`billed`: it may have been, so it is charged its worst case."""
+        return self._no_answer(request, "api_error", why, billed=billed)
+
+    # ------------------------------------------------------------ reading
+
+    def _read(self, request: Request, body: bytes, latency_s: float | None) -> Attempt:
         """What a body with status 200 comes to: an answer, or why there is none."""
         try:
             found = completion.parse(body)
@@ -441,19 +498,24 @@ class ApiCandidate:
 
 def _refused(error: Any) -> _Refused:
     """An openai.APIStatusError as what matters of it."""
-    body = error.body if isinstance(error.body, dict) else {}
-    inner = body.get("error")
-    detail: Mapping[str, Any] = inner if isinstance(inner, dict) else body
-    message = str(detail.get("message") or (inner if isinstance(inner, str) else "") or error.message)
     moved = error.response.headers.get("location") if error.status_code < 400 else None
     if moved:
         message = f"it redirects to {moved}, which is not followed; if that is right, it belongs into base_url"
+        return _Refused(error.status_code, "", "", message, error.response.headers)
+    return _refused_with(error.status_code, error.body, error.response.headers, error.message)
+
+
+def _refused_with(status: int, found: object, headers: Mapping[str, str], otherwise: str) -> _Refused:
+    """An HTTP error by its body; `otherwise` is said where that says nothing."""
+    body = found if isinstance(found, dict) else {}
+    inner = body.get("error")
+    detail: Mapping[str, Any] = inner if isinstance(inner, dict) else body
     return _Refused(
-        status=error.status_code,
+        status=status,
         code=str(detail.get("code") or detail.get("type") or ""),
         param=str(detail.get("param") or ""),
-        message=message,
-        headers=error.response.headers,
+        message=str(detail.get("message") or (inner if isinstance(inner, str) else "") or otherwise),
+        headers=headers,
     )
 
 

@@ -17,6 +17,20 @@ from typing import Any
 from evalft.records import Usage
 
 
+def added(one: Usage | None, other: Usage | None) -> Usage | None:
+    """Of two tries of one request."""
+    if one is None or other is None:
+        return one or other
+    return Usage(
+        one.input_tokens + other.input_tokens,
+        one.output_tokens + other.output_tokens,
+        one.cached_tokens + other.cached_tokens,
+        one.reasoning_tokens + other.reasoning_tokens,
+        one.estimated or other.estimated,
+        one.cache_write_tokens + other.cache_write_tokens,
+    )
+
+
 def read_usage(body: object) -> Usage | None:
     """None where the object does not say how many tokens went in and came out."""
     if not isinstance(body, dict):
