@@ -17,7 +17,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -100,9 +99,8 @@ class Cache:
             return None
         text, made = found
         day = datetime.fromtimestamp(made, UTC).date().isoformat()
-        return replace(
-            read_outcome(text), id=request.id, index=request.index, repeat=request.repeat, cached=True, made=day
-        )
+        place = {"id": request.id, "index": request.index, "repeat": request.repeat}
+        return read_outcome(text, **place, cached=True, made=day)
 
     def put(self, request: Request, outcome: Outcome) -> None:
         if isinstance(outcome, Prediction) or outcome.failure in ANSWERED:

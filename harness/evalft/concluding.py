@@ -81,8 +81,7 @@ def conclude(
     owed = judged.owed + judged.stopped if judged else 0
     for candidate, plan in zip(config.candidates, prepared.plans, strict=True):
         name = candidate.name
-        folder.order_predictions(name)
-        outcomes, basis[name] = _priced(candidate, plan, folder.read_predictions(name), manifest)
+        outcomes, basis[name] = _priced(candidate, plan, folder.read_in_order(name), manifest)
         given[name] = _given(outcomes, len(data.test))
         whole = given[name].rows_with(candidate.samples)
         missing[name] = len(data.test) - len(whole)

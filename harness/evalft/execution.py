@@ -83,11 +83,12 @@ class Asking:
         self._answered = False
         self._done = _Places()
         self._billed_before: dict[tuple[int, int], tuple[float, Usage | None]] = {}
-        folder.order_predictions(candidate.name)
-        for outcome in folder.read_predictions(candidate.name):
+        self._last, self._in_order = (-1, -1), True
+        for outcome in folder.read_in_order(candidate.name):
             if outcome.tries or outcome.cached:
                 self._take(outcome)
             else:
+                self._in_order = False  # a later line will say more
                 self._billed_before[outcome.index, outcome.repeat] = (outcome.cost_usd or 0.0, outcome.usage)
         self._owed = self._not_done(requests)
         self.in_batches = isinstance(candidate, ApiCandidate) and candidate.in_batches
@@ -212,7 +213,7 @@ class Asking:
                     await (self._ask_remote() if self.candidate.remote else self._ask_local())
         finally:
             await self.close()
-        if self._asked and not self._owed:
+        if self._asked and not self._owed and not self._in_order:
             self._folder.order_predictions(self.candidate.name)
 
     async def close(self) -> None:
@@ -390,8 +391,10 @@ class Asking:
         self._take(outcome)
 
     def _take(self, outcome: Outcome) -> None:
+        place = (outcome.index, outcome.repeat)
         self._answered |= isinstance(outcome, Prediction)
-        self._done.add(outcome.index, outcome.repeat)
+        self._in_order, self._last = self._in_order and place > self._last, place
+        self._done.add(*place)
         self._notify(outcome)
 
 

@@ -165,20 +165,25 @@ class RunFolder:
         path = self.predictions_file(candidate)
         return kept(_outcome(data) for data in read_lines(path)) if path.exists() else ()
 
+    def read_in_order(self, candidate: str) -> Sequence[Outcome]:
+        """The outcomes in example order, the last of each (example, repeat); the file is put in this order too."""
+        outcomes = self.read_predictions(candidate)
+        places = ((one.index, one.repeat) for one in outcomes)
+        if all(one < other for one, other in pairwise(places)):
+            return outcomes
+        self.order_predictions(candidate)
+        return self.read_predictions(candidate)
+
     def append_predictions(self, candidate: str) -> IO[str]:
         return self.predictions_file(candidate).open("a", encoding="utf-8")
 
     def order_predictions(self, candidate: str) -> None:
         """Put in example order, the last line of each (example, repeat) winning."""
         path = self.predictions_file(candidate)
-        if not path.exists():
-            return
         keys, ends = array("Q"), array("Q", [0])
         for data, end in _lines_and_ends(path):
             keys.append(data["index"] << 32 | data["repeat"])
             ends.append(end)
-        if all(one < other for one, other in pairwise(keys)):
-            return
         order = sorted(range(len(keys)), key=keys.__getitem__)
         last = [one for one, other in pairwise(order) if keys[one] != keys[other]] + order[-1:]
         with path.open("rb") as file:
@@ -248,7 +253,7 @@ def _lines_and_ends(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
             if not line.endswith(b"\n"):
                 break
             try:
-                data = json.loads(line)
+                data = json.loads(line.decode())
             except ValueError:
                 raise UserError(f"{path}: damaged at byte {whole}; move the file away and run again") from None
             whole += len(line)
@@ -330,5 +335,6 @@ def _outcome(data: dict[str, Any]) -> Outcome:
     return Prediction(**data)
 
 
-def read_outcome(text: str) -> Outcome:
-    return _outcome(json.loads(text))
+def read_outcome(text: str, **instead: object) -> Outcome:
+    """The outcome of a prediction's line; `instead` are fields that are other ones now."""
+    return _outcome(json.loads(text) | instead)

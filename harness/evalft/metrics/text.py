@@ -75,7 +75,11 @@ def _scorer(spec: MetricSpec, normalizers: Sequence[str]) -> Scorer:
     if spec.name == "graded":
         return partial(_graded, options["column"], normalizers)
     if spec.name == "token_f1":
-        return _each(lambda a, t: _token_f1(normalize(a, normalizers).split(), normalize(t, normalizers).split()))
+        return _each(
+            lambda a, t: (
+                1 if a == t else _token_f1(normalize(a, normalizers).split(), normalize(t, normalizers).split())
+            )
+        )
     assert spec.name == "exact_match", f"no metric of text is called {spec.name!r}"
     return _each(lambda a, t: a == t or normalize(a, normalizers) == normalize(t, normalizers))
 
@@ -126,11 +130,16 @@ def _without_punctuation(text: str) -> str:
     return "".join(c for c in text if c not in string.punctuation and not unicodedata.category(c).startswith("P"))
 
 
+def _evenly_spaced(text: str) -> bool:
+    """Whether all of its white space is lone spaces; any other is not printable."""
+    return "  " not in text and text.isprintable()
+
+
 _STEPS: Mapping[str, Callable[[str], str]] = {
     "lower": str.lower,
     "punctuation": _without_punctuation,
     "articles": lambda text: re.sub(r"\b(?:a|an|the)\b", " ", text, flags=re.IGNORECASE),
-    "collapse_spaces": lambda text: re.sub(r"\s{2,}|[^\S ]", " ", text),  # a lone space is left alone
+    "collapse_spaces": lambda text: text if _evenly_spaced(text) else re.sub(r"\s{2,}|[^\S ]", " ", text),
     "strip": str.strip,
 }
 
