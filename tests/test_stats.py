@@ -487,6 +487,27 @@ def test_auc_of_grouped_rows_is_as_wide_as_its_groups_allow() -> None:
     assert high - low > 1.8 * (high_ignored - low_ignored)
 
 
+@pytest.mark.parametrize(
+    ("metric", "average"), [("roc_auc", "macro"), ("roc_auc", "micro"), ("average_precision", "weighted")]
+)
+def test_of_many_rows_a_ranking_takes_the_normal_interval_which_the_bootstrap_agrees_with(
+    metric: str, average: str
+) -> None:
+    rng = np.random.default_rng(5)
+    n = bootstrap.NORMAL_FROM
+    target = rng.choice(3, size=n, p=[0.6, 0.3, 0.1])
+    member = np.eye(3, dtype=bool)[target]
+    scores = rng.normal(size=(n, 3)) + 1.2 * member
+    found = ranking.averaged(scores, member, metric, average)
+    columns = ranking.Columns(scores, member, metric, average)
+    resampled = np.array(
+        [columns.value(rng.multinomial(n, np.full(n, 1 / n))[None, :].astype(float))[0] for _ in range(200)]
+    )
+    assert found.method == "normal" and found.value == pytest.approx(columns.value(np.ones((1, n)))[0])
+    low, high = found.ends(scipy.stats.norm.cdf(-1))  # one standard error out
+    assert high - found.value == pytest.approx(found.value - low) == pytest.approx(resampled.std(ddof=1), rel=0.2)
+
+
 # ---------------------------------------------------------------- quantiles
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 
@@ -174,21 +175,19 @@ def ranking_scores(rows: LabelArrays, said: Forecast, task_type: TaskType) -> Fl
 
 def _one_label(metric: ranking.Metric, scores: Floats, member: measure.Bools) -> Measure:
     one, is_one = scores[:, None], member[:, None]
-    statistic = ranking.Columns(one, is_one, metric, "macro").value
-    rows = np.arange(len(scores))
-    if metric == "roc_auc":
-        return Measure(rows, statistic, lambda groups, seed: auc.auc(scores, member, groups, seed))
-    return Measure(
-        rows, statistic, lambda groups, seed: ranking.averaged(one, is_one, metric, "macro", groups=groups, seed=seed)
-    )
+    found = _over_labels(metric, "macro", one, is_one)
+    if metric != "roc_auc":
+        return found
+    return replace(found, interval=lambda groups, seed: auc.auc(scores, member, groups, seed))
 
 
 def _over_labels(metric: ranking.Metric, average: ranking.Average, scores: Floats, member: measure.Bools) -> Measure:
     if not scores.shape[1]:
         return measure.not_measured(len(scores), "bca", "no label has both rows with it and rows without it")
+    columns = cache(lambda: ranking.Columns(scores, member, metric, average))  # large, and often not asked for
     return Measure(
         np.arange(len(scores)),
-        ranking.Columns(scores, member, metric, average).value,
+        lambda weights: columns().value(weights),
         lambda groups, seed: ranking.averaged(scores, member, metric, average, groups=groups, seed=seed),
     )
 

@@ -125,15 +125,26 @@ def mean(
 
 def _normal_mean(values: Floats, bounds: tuple[float, float] | None) -> Interval:
     center, error = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(values.size)
+    return _normal(center, error, values, bounds)
 
+
+def jackknife_normal(value: float, left_out: Floats, row_scores: Floats, bounds: tuple[float, float]) -> Interval:
+    """Of many ungrouped rows: the normal interval with the jackknife's standard error (Efron and Stein 1981, "The jackknife
+    estimate of variance"); left_out (n,): the metric without each row."""
+    n = left_out.size
+    error = math.sqrt((n - 1) * float(left_out.var()))
+    return _normal(value, error, row_scores, bounds)
+
+
+def _normal(center: float, error: float, row_scores: Floats, bounds: tuple[float, float] | None) -> Interval:
     def normal(alpha: float) -> tuple[float, float]:
         from scipy.special import ndtri
 
         half = -float(ndtri(alpha)) * error
         return center - half, center + half
 
-    ends = normal if bounds is None else _widen_where_few_differ(normal, values, bounds, None)
-    return Interval(center, values.size, "normal", _inside(ends, bounds))
+    ends = normal if bounds is None else _widen_where_few_differ(normal, row_scores, bounds, None)
+    return Interval(center, row_scores.size, "normal", _inside(ends, bounds))
 
 
 # ---------------------------------------------------------------- resamples
