@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
 import subprocess
 import sys
@@ -42,6 +44,51 @@ def test_what_so_many_rows_can_show_is_said(folder: Path) -> None:
     said = " ".join(done.stdout.split())
     assert "with 60 rows, a share near 80% is known to about" in said
     assert "accuracy >= 0.8: a candidate truly right on 90.0% takes about" in said
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_what_check_says_must_be_right_is_what_the_verdict_asks_for(tmp_path: Path, grouped: bool) -> None:
+    """One candidate with exactly as many right rows passes, one with one fewer does not."""
+    n, per_group = 240, 3
+    folder = tmp_path
+    (folder / "rows.csv").write_text(
+        "id,text,label,unit\n" + "".join(f"{i},message {i},{'ab'[i % 2]},{i % (n // per_group)}\n" for i in range(n))
+    )
+    task = {"test": "rows.csv", "input": "text", "target": "label", "type": "classification", "id": "id"}
+    if grouped:
+        task["group"] = "unit"
+    data = {
+        "task": task,
+        "candidates": [{"name": "one", "model": "file:answers.jsonl"}],
+        "thresholds": {"accuracy": ">= 0.9"},
+    }
+
+    def answered(wrong: int) -> config.Config:
+        answers = [{"id": str(i), "text": "ab"[(i + (i < wrong)) % 2]} for i in range(n)]
+        (folder / "answers.jsonl").write_text("".join(json.dumps(answer) + "\n" for answer in answers))
+        return config.build(data, source="test", folder=folder)
+
+    def status(wrong: int) -> str:
+        done = pipeline.assess(answered(wrong), out=folder / f"run{wrong}")
+        return str(json.loads((done.path / "summary.json").read_text())["candidates"][0]["status"])
+
+    told = next(line for line in checking.check(answered(0)).can_show if "is shown once" in line)
+    needed = int(re.findall(r"once (\d+) of", told)[0])
+    assert ("whole groups" in told) == grouped
+    assert (status(n - needed), status(n - needed + 1)) == ("pass", "undecided")
+
+
+def test_check_does_not_call_out_of_reach_what_grouped_rows_can_show(folder: Path) -> None:
+    """A mean over 10 groups of 100 rows may be known well, though 10 rows that are all right could not show it."""
+    (folder / "rows.csv").write_text("q,a,unit\n" + "".join(f"question {i},answer {i},{i % 10}\n" for i in range(1000)))
+    task = {"test": "rows.csv", "input": "q", "target": "a", "type": "generation", "group": "unit"}
+    data = {
+        "task": task,
+        "candidates": [{"model": "fake:echo"}],
+        "thresholds": {"token_f1": ">= 0.8", "exact_match": ">= 0.8"},
+    }
+    found = checking.check(config.build(data, source="test", folder=folder)).can_show
+    assert [line.split()[2] for line in found if "cannot be shown to pass" in line] == ["exact_match"]
 
 
 @pytest.mark.parametrize(
