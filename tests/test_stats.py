@@ -333,6 +333,22 @@ def test_many_rows_take_the_normal_interval() -> None:
     assert mean(values[:-1], bounds=(0.0, 1.0)).ends(0.025) == pytest.approx(interval.ends(0.025), abs=0.1 * half)
 
 
+def test_rows_that_nearly_all_score_the_same_are_no_certainty() -> None:
+    """What none of 60 rows scored, up to that share of rows may score (exact), at the worst or the best."""
+    for groups in (None, np.arange(60) % 20):
+        others = proportion(np.zeros(60, dtype=bool), groups).ends(0.025)[1]
+        low, high = mean(np.full(60, 0.5), bounds=(0.0, 1.0), groups=groups).ends(0.025)
+        assert (low, high) == pytest.approx((0.5 - 0.5 * others, 0.5 + 0.5 * others))
+
+
+@pytest.mark.parametrize("groups", [None, np.arange(60) % 20])
+def test_an_auc_over_labels_of_equal_scores_for_all_is_no_certainty(groups: NDArray[np.int_] | None) -> None:
+    member = np.eye(3, dtype=bool)[np.arange(60) % 3]
+    found = ranking.averaged(np.full((60, 3), 1 / 3), member, "roc_auc", "macro", groups=groups)
+    assert found.value == 0.5
+    assert found.ends(0.025) == (-math.inf, math.inf)
+
+
 # ---------------------------------------------------------------- groups
 
 

@@ -76,7 +76,9 @@ class _Times:
     """Whether any answer came, timed or not."""
 
     def measure(self, n: int, q: float) -> Measure:
-        return Measure(np.arange(n), lambda weights: self.value(weights, q), lambda _groups, _seed: self.interval(q))
+        return Measure(
+            np.arange(n), lambda weights: self.value(weights, q), lambda _groups, _seed: self.interval(q), bounds=None
+        )
 
     def value(self, weights: Floats, q: float) -> Floats:
         if not self.rows.size:

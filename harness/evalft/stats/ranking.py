@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalft.stats.bootstrap import Floats, weighted
+from evalft.stats.bootstrap import Floats, unless_constant, weighted
 from evalft.stats.interval import Interval
 
 BLOCK = 200_000
@@ -36,7 +36,7 @@ def averaged(
 ) -> Interval:
     """The interval of `metric` averaged over the columns of `scores` (n, L), bootstrapped over rows or groups."""
     columns = Columns(scores, member, metric, average)
-    return weighted(
+    found = weighted(
         columns.value,
         np.arange(columns.n),
         row_scores=columns.placement(),
@@ -45,6 +45,7 @@ def averaged(
         jackknife=columns.leave_one_out() if groups is None and columns.n else None,
         seed=seed,
     )
+    return unless_constant(found)
 
 
 class Columns:
