@@ -71,7 +71,9 @@ async def _ask(jobs: Sequence[Job], config: Config, folder: RunFolder, fresh: bo
     opener = partial(Cache, cache.folder(), fresh=fresh)
     try:
         with _stopping_on_interrupt(stop, progress), progress:
-            askings = [(job, _asking(job, config, ledger, opener, progress, stop)) for job in jobs]
+            askings = [(job, _asking(job, config, folder, ledger, opener, progress, stop)) for job in jobs]
+            for job, asking in askings:
+                progress.watch_asked_again(job.title or job.candidate.name, asking.asked_again)
             try:
                 for job, asking in askings:
                     await _open(job, asking, folder, progress)
@@ -102,12 +104,18 @@ async def _ask(jobs: Sequence[Job], config: Config, folder: RunFolder, fresh: bo
 def _asking(
     job: Job,
     config: Config,
+    folder: RunFolder,
     ledger: Ledger,
     opener: Callable[[dict[str, object]], Cache],
     progress: Progress,
     stop: asyncio.Event,
 ) -> Asking:
     scorer, rows = scoring.row_scorer(job.task), job.rows
+    name = job.title or job.candidate.name
+
+    def tell(line: str) -> None:
+        folder.log(f"{name}: {line}")
+        progress.trouble(name, line)
 
     def row_score(outcome: Outcome) -> float:
         return float(scorer(rows[outcome.index], outcome)) if rows else 0.0
@@ -126,12 +134,13 @@ def _asking(
         limits=config.limits,
         cache=None if job.candidate.provider == "file" else opener,  # a file is at hand as it is
         notify=progress.candidate(
-            job.title or job.candidate.name,
+            name,
             len(job.requests),
             scoring.row_metric(job.task) if rows else "",
             row_score,
         ),
         stop=stop,
+        tell=tell,
     )
 
 

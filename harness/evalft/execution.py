@@ -42,6 +42,8 @@ SAME_ERRORS = 3
 TEMPORARY = ("HTTP 502", "HTTP 503", "HTTP 504", "HTTP 529")
 OUTAGE_S = (10.0, 20.0)
 """Before the last of them, where the status says that it is not about the request but about the moment."""
+TOLD_AFTER = 3
+"""Tries of a row, from which on each further one is told."""
 
 Notify = Callable[[Outcome], None]
 Ask = Callable[[], Awaitable[Attempt]]
@@ -61,7 +63,9 @@ class Asking:
         cache: Callable[[dict[str, object]], Cache] | None,
         notify: Notify,
         stop: asyncio.Event,
+        tell: Callable[[str], None] = lambda _line: None,
     ) -> None:
+        """`tell` is given a line where a row is asked again and again, and where asking becomes slower."""
         self.candidate = candidate
         self.choices: list[str] = []
         self.stopped_because: str | None = None
@@ -70,7 +74,9 @@ class Asking:
         self._cache: Cache | None = None
         self._writer: IO[str] | None = None
         self._asked = False
-        self._pace = Pace(limits.concurrency)
+        self._tell, self._pace = tell, Pace(limits.concurrency, tell)
+        self.asked_again: dict[tuple[int, int], int] = {}
+        """How often the rows were tried that have no answer yet and are tried again."""
         known = {(o.index, o.repeat): o for o in folder.read_predictions(candidate.name)}
         self._done = {key: outcome for key, outcome in known.items() if outcome.tries or outcome.cached}
         self._billed_before = {key: (o.cost_usd or 0.0, o.usage) for key, o in known.items() if key not in self._done}
@@ -278,6 +284,9 @@ class Asking:
                 await self._ledger.settle(number, billed)
                 return outcome, attempt
             await self._ledger.settle(number, billed)
+            self.asked_again[request.index, request.repeat] = tries
+            if tries >= TOLD_AFTER and not attempt.throttled:
+                self._tell(f"row {request.id}: try {tries + 1} of at most {most}: {_said(attempt)}")
             await pace.sleep(wait_s)
 
     def _left(
@@ -322,6 +331,7 @@ class Asking:
         self._take(outcome)
 
     def _take(self, outcome: Outcome) -> None:
+        self.asked_again.pop((outcome.index, outcome.repeat), None)
         self._done[outcome.index, outcome.repeat] = outcome
         self._notify(outcome)
 
