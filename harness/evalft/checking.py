@@ -83,6 +83,7 @@ def check(config: Config, *, out: Path | None = None, limit: int | None = None) 
     warnings = (
         *data.warnings,
         *scoring.check_gold(data.test, config.task),
+        *judging.uncalibrated_so_far(config, data.test),
         *_missing_keys(config),
         *_hub_ids(config),
         *too_long,
