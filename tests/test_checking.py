@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shlex
@@ -11,12 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
 
 import tiny_models
 from api_server import serving
 from evalft import checking, config, expanding, pipeline, token_counts
 from evalft.errors import UserError
 from evalft.prompts import Request
+from evalft.reporting.text import cut_in_the_middle
 from whole_runs import configured, knows
 
 
@@ -154,3 +159,28 @@ def test_a_model_that_is_not_there_is_no_plan(folder: Path) -> None:
     assert done.returncode == 2 and "no/folder/here; check the path of the model" in done.stderr
     done = evalft("check", "rows.csv", "--model", "hf:nobody/nothing", cwd=folder)
     assert done.returncode == 0 and "hf:nobody/nothing is no folder here" in " ".join(done.stdout.split())
+
+
+def test_the_table_keeps_one_line_a_candidate_at_80_columns(folder: Path) -> None:
+    long = folder / "models" / "a-team-with-quite-a-long-name" / "a-model-of-some-size-v2"
+    tiny_models.causal(long)
+    data = {"task": {"test": "rows.csv"}, "candidates": [{"model": f"hf:{long}"}, {"model": "fake:echo"}]}
+    shown = io.StringIO()
+    checked = checking.check(config.build(data, source="test", folder=folder))
+    checking.show(checked, Console(file=shown, width=80))
+    lines = shown.getvalue().splitlines()
+    head = next(i for i, line in enumerate(lines) if line.startswith("candidate"))
+    row = lines[head + 1]
+    assert row.startswith("hf:…") and row.split()[1] == "60" and lines[head + 2].startswith("fake:echo"), (
+        "one line each"
+    )
+    assert "some-size-v2 " in row, "the end of a path says most"
+    assert "< 0.1" in row and " 0.0 " not in row
+    assert f"- {checked.prepared.plans[0].name}:" in "".join(lines[head:]).replace("\n", ""), "whole below"
+
+
+@given(st.text(min_size=1), st.integers(1, 60))
+def test_a_shortened_name_fits_and_keeps_its_end(name: str, room: int) -> None:
+    short = cut_in_the_middle(name, room)
+    assert len(short) <= max(8, room)
+    assert short == name or ("…" in short and name.endswith(short.rpartition("…")[2]))

@@ -288,7 +288,7 @@ def show(checked: Checked, console: Console, command: str = "evalft assess") -> 
     """As plain lines and one table, readable at 80 columns; `command` is what starts the run."""
     from rich.table import Table
 
-    from evalft.reporting.text import printable
+    from evalft.reporting.text import cut_in_the_middle, printable
 
     prepared = checked.prepared
     config, data = prepared.config, prepared.data
@@ -302,23 +302,28 @@ def show(checked: Checked, console: Console, command: str = "evalft assess") -> 
     )
     for words in data.assumed:
         line(f"- {words}")
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column, justify in (("candidate", "left"), ("requests", "right"), ("tokens in", "right"), ("out", "right")):
-        table.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    for column in ("about USD", "at most", "min", "GB"):
-        table.add_column(column, justify="right")
     plans = [*prepared.plans, *judging.plans(config, data.test)]
-    for plan in plans:
-        table.add_row(
-            printable(plan.name),
+    heads = ("candidate", "requests", "tokens in", "out", "about USD", "at most", "min", "GB")
+    rows = [
+        (
             f"{plan.requests:,}",
             f"{plan.input_tokens:,}",
             f"{plan.output_tokens:,}",
             f"{plan.usd:.4f}",
             f"{plan.worst_usd:.4f}",
-            "" if plan.minutes is None else f"{plan.minutes:.1f}",
+            "" if plan.minutes is None else "< 0.1" if plan.minutes < 0.05 else f"{plan.minutes:.1f}",
             "" if plan.memory_gb is None else f"{plan.memory_gb:.2f}",
         )
+        for plan in plans
+    ]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(heads[0], no_wrap=True)
+    for head in heads[1:]:
+        table.add_column(head, justify="right", no_wrap=True)
+    widths = [max(map(len, column)) for column in zip(heads[1:], *rows, strict=True)]
+    room = console.width - sum(widths) - 2 * len(widths)
+    for plan, cells in zip(plans, rows, strict=True):
+        table.add_row(cut_in_the_middle(printable(plan.name), room), *cells)
     say(table)
     for plan in plans:
         line(f"- {plan.name}: {plan.assumes}; max_tokens {plan.max_tokens}")
