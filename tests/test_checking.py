@@ -184,3 +184,57 @@ def test_a_shortened_name_fits_and_keeps_its_end(name: str, room: int) -> None:
     short = cut_in_the_middle(name, room)
     assert len(short) <= max(8, room)
     assert short == name or ("…" in short and name.endswith(short.rpartition("…")[2]))
+
+
+def labelled(folder: Path, base_url: str, n: int = 60, **more: Any) -> config.Config:
+    rows = "".join(f"my message number {i},{['ham', 'spam'][i % 2]}\n" for i in range(n))
+    (folder / "rows.csv").write_text("text,label\n" + rows)
+    data = {
+        "task": {"test": "rows.csv", "input": "text", "target": "label", "type": "classification"} | more,
+        "providers": {"mock": {"base_url": base_url}},
+        "candidates": [{"name": "mock", "model": "mock:m", "price": {"input": 1.0, "output": 2.0}}],
+    }
+    return config.build(data, source="test", folder=folder)
+
+
+def test_answers_as_json_are_longer_and_are_counted_so_until_the_endpoint_is_known_to_ignore_it(folder: Path) -> None:
+    def billed(form: str) -> int:
+        return round(token_counts.of_texts([[form % label] for label in ("ham", "spam") * 30]))
+
+    with serving(lambda body, number: "ham") as server:
+        asked = labelled(folder, server.base_url)
+        (plan,) = checking.check(asked).prepared.plans
+        assert plan.output_tokens == billed('{"label": "%s"}') > billed("%s") and "as JSON" in plan.assumes
+        (own_prompt,) = checking.check(
+            labelled(folder, server.base_url, prompt="Which label? {{ text }}")
+        ).prepared.plans
+        assert own_prompt.output_tokens == billed("%s")
+        pipeline.assess(labelled(folder, server.base_url, n=20), out=folder / "few")
+        (plan,) = checking.check(labelled(folder, server.base_url)).prepared.plans
+    assert plan.output_tokens == round(billed("%s") * 40 / 60) and "as JSON" not in plan.assumes
+
+
+@pytest.mark.parametrize("in_cache", [True, False])
+def test_what_is_answered_already_is_taken_off_what_check_predicts(
+    folder: Path, in_cache: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(lambda body, number: "ham") as server:
+        whole = checking.check(labelled(folder, server.base_url))
+        pipeline.assess(labelled(folder, server.base_url, n=20 if in_cache else 60), out=folder / "run")
+        if not in_cache:
+            monkeypatch.setenv("EVALFT_CACHE", str(folder / "another"))
+        before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+        asked = len(server.bodies)
+        left = checking.check(labelled(folder, server.base_url), out=folder / ("other" if in_cache else "run"))
+        assert len(server.bodies) == asked
+    (plan,), (all_of_it,) = left.prepared.plans, whole.prepared.plans
+    there = 20 if in_cache else 60
+    assert plan.requests == 60 - there
+    if in_cache:
+        assert plan.usd < all_of_it.usd
+    else:
+        assert plan.usd == 0
+    (said,) = [line for line in left.can_show if "there already" in line]
+    assert f"mock: {there} of 60 answers are there already" in said and f"${plan.usd:.4f} instead of $" in said
+    after = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.name != "rows.csv"}
+    assert after.items() <= before.items(), "check writes nothing"

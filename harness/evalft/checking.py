@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from evalft import expanding, judging, pipeline, planning, preparing, scoring, tuning
+from evalft import expanding, judging, owed, pipeline, planning, preparing, scoring, tuning
 from evalft.candidates.model_files import find_adapter, find_model, is_path, reads_raw_input
 from evalft.config import CandidateConfig, Config, TaskConfig, Threshold, shown_spec
 from evalft.decision.reach import SHARES, out_of_reach
@@ -39,7 +39,7 @@ TYPICAL_SHARE, DIFFER = 0.8, 0.2
 class Checked:
     prepared: Prepared
     can_show: tuple[str, ...]
-    """What this number of rows can and cannot tell."""
+    """What is answered already, and what this number of rows can and cannot tell."""
     warnings: tuple[str, ...]
 
 
@@ -62,7 +62,8 @@ def check(config: Config, *, out: Path | None = None, limit: int | None = None) 
             faults += error.faults
     if faults:
         raise UserError(*faults)
-    prepared = replace(prepared, plans=[_counted(plan, prepared) for plan in prepared.plans])
+    left, there_already = owed.plans(prepared)
+    prepared = replace(prepared, plans=[_counted(plan, prepared) for plan in left])
     too_long = _rows_over_max_length(prepared)
     groups = scoring.group_numbers(data.test)
     unreachable = out_of_reach(
@@ -74,6 +75,7 @@ def check(config: Config, *, out: Path | None = None, limit: int | None = None) 
     )
     tuning.check_base(config)
     can_show = [
+        *there_already,
         *_resolution(config, len(data.test), None if groups is None else int(groups.max()) + 1),
         *_needed_right(config, len(data.test), groups),
         *(one.sentence() for one in unreachable),
@@ -117,11 +119,11 @@ def _counted(plan: planning.CandidatePlan, prepared: Prepared) -> planning.Candi
     counts = _own_tokens(candidate, config.task, requests[:: max(1, len(requests) // TOKENIZED)])
     if not counts:
         return plan
-    tokens_in = round(sum(counts) / len(counts) * len(requests))
+    tokens_in = round(sum(counts) / len(counts) * plan.requests)
     return replace(
         plan,
         input_tokens=tokens_in,
-        minutes=planning.local_minutes(candidate, config.task, len(requests), tokens_in, plan.output_tokens),
+        minutes=planning.local_minutes(candidate, config.task, plan.requests, tokens_in, plan.output_tokens),
         assumes=f"{plan.assumes}; input tokens as its tokenizer counts {len(counts):,} of the requests",
     )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evalft import candidates, judging, planning, prompts, scoring, shots, testset, usage_seen
-from evalft.candidates import recorded
+from evalft.candidates import recorded, structured
 from evalft.candidates.model_files import ModelFiles, reads_raw_input, share_that_fits
 from evalft.config import CandidateConfig, Config, ShotsConfig, digest, shown_spec
 from evalft.decision.reach import thresholds_in_doubt
@@ -73,7 +73,7 @@ def prepare(
     for candidate in grown.candidates:
         if candidate.name not in requests:
             requests[candidate.name] = _requests(config, candidate, data)
-    plans = planning.plan(grown, config.task, data.test, requests, usage_seen.read(grown))
+    plans = planning.plan(grown, config.task, data.test, requests, usage_seen.read(grown), schema_bytes(grown))
     return Prepared(grown, config, data, requests, plans, folder, whole, asked, roles)
 
 
@@ -159,6 +159,16 @@ def _with_prompts(config: Config, data: TestSet) -> tuple[Config, list[str]]:
                 )
         settled.append(candidate)
     return config.model_copy(update={"candidates": settled}), said
+
+
+def schema_bytes(config: Config) -> dict[str, int]:
+    """The candidates of endpoints that are asked for JSON of the labels, and the bytes of the schema sent along."""
+    task = config.task
+    return {
+        one.name: len(json.dumps(structured.response_format(task.type or "classification", task.labels or ())))
+        for one in config.candidates
+        if one.provider not in ("hf", "file", "fake") and structured.is_asked_for(one, task)
+    }
 
 
 def _requests(config: Config, candidate: CandidateConfig, data: TestSet) -> list[Request]:
