@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evalft import comparison, errors, judging, planning, prices, scoring, summary
+from evalft.candidates import recorded
 from evalft.config import CandidateConfig, shown_spec
 from evalft.decision.evidence import LOWER_IS_BETTER, Evidence, Setting, TrainingPlan
 from evalft.decision.tuning import trainable_base
@@ -78,6 +79,7 @@ def conclude(
     cached: dict[str, Mapping[str, Any] | None] = {}
     fastest_slowest: dict[str, tuple[float, float] | None] = {}
     near_ties: dict[str, int] = {}
+    absent: dict[str, int] = {}
     judged = judging.collect(config, data.test, folder, judging.given_scores(prepared.own_config))
     owed = judged.owed + judged.stopped if judged else 0
     for candidate, plan in zip(config.candidates, prepared.plans, strict=True):
@@ -102,6 +104,7 @@ def conclude(
         billed[name] = sum(known) if len(known) == len(outcomes) else None
         cached[name] = _from_cache(outcomes)
         near_ties[name] = sum(outcome.near_tie for outcome in outcomes)
+        absent[name] = recorded.absent(outcomes) if candidate.provider == "file" else 0
         fastest_slowest[name] = (min(latencies), max(latencies)) if latencies else None
         folder.write_scores(name, scored[name].scores)
     partial = why_partial or ("interrupted" if any(missing.values()) or (judged and judged.owed) else None)
@@ -123,6 +126,7 @@ def conclude(
         billed=billed,
         cached=cached,
         fastest_slowest=fastest_slowest,
+        absent=absent,
         judge=judged.facts if judged else None,
         notes=[*data.assumed, *_targets_reviewed(prepared), *_near_ties(near_ties)],
         warnings=[

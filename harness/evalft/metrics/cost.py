@@ -32,7 +32,7 @@ def measured(per_example: Sequence[Sequence[Outcome]]) -> dict[str, Measure]:
         if assumed := _assumed(per_example):
             cost = cost.with_reason(assumed)
     timed = [
-        (one.latency_s, row, isinstance(one, Failure))
+        (one.latency_s, row, isinstance(one, Failure), _batch(one))
         for row, several in enumerate(per_example)
         for one in several
         if one.latency_s is not None and (isinstance(one, Prediction) or one.failure == "timeout")
@@ -42,6 +42,7 @@ def measured(per_example: Sequence[Sequence[Outcome]]) -> dict[str, Measure]:
         seconds=np.array([found[0] for found in timed], dtype=np.float64),
         rows=np.array([found[1] for found in timed], dtype=np.int64),
         timed_out=np.array([found[2] for found in timed], dtype=bool),
+        batches=np.array([found[3] for found in timed], dtype=np.int64),
         answered=any(isinstance(one, Prediction) for several in per_example for one in several),
     )
     return {
@@ -49,6 +50,10 @@ def measured(per_example: Sequence[Sequence[Outcome]]) -> dict[str, Measure]:
         "latency_p50": times.measure(len(per_example), 0.50),
         "latency_p95": times.measure(len(per_example), 0.95),
     }
+
+
+def _batch(one: Outcome) -> int:
+    return -1 if isinstance(one, Failure) or one.batch is None else one.batch
 
 
 def _assumed(per_example: Sequence[Sequence[Outcome]]) -> str | None:
@@ -72,6 +77,8 @@ class _Times:
     seconds: Floats
     rows: Ints
     timed_out: Bools
+    batches: Ints
+    """(m,) the number of the batch that each was answered in, -1 where it names none."""
     answered: bool
     """Whether any answer came, timed or not."""
 
@@ -87,6 +94,17 @@ class _Times:
         reached = counted >= q * counted[:, -1:] - 1e-9
         return np.where(counted[:, -1] > 0, self.seconds[reached.argmax(axis=1)], np.nan)
 
+    def _seconds_of_batches(self) -> Floats:
+        """Of the answers, one per batch; a number stands for another batch where the time is another (a resumed run).
+        Runs from before answers named their batch: mostly equal times are those of batches."""
+        seconds, batches = self.seconds[~self.timed_out], self.batches[~self.timed_out]
+        if (batches < 0).all():
+            times = np.unique(seconds)
+            return times if 2 * times.size < seconds.size else seconds
+        alone = seconds[batches < 0]
+        named = np.unique(np.stack([batches, seconds])[:, batches >= 0], axis=1)[1]
+        return np.concatenate([alone, named])
+
     def interval(self, q: float) -> Interval:
         """Order statistics of the answers, or of the batches where the rows of a batch share its time. A timeout is
         longer than what was waited: it bounds a quantile from below and never from above."""
@@ -94,8 +112,8 @@ class _Times:
             why = "no answer has a latency" if self.answered else "no answer succeeded"
             return Interval(None, 0, "order_statistic", reason=why)
         found = order.quantile(self.seconds, q)
-        batches = np.unique(self.seconds[~self.timed_out])
-        shared = 2 * batches.size < int((~self.timed_out).sum())
+        batches = self._seconds_of_batches()
+        shared = batches.size < int((~self.timed_out).sum())
         ends = order.quantile(batches, q).ends if shared else found.ends
         waited_s = float(self.seconds[self.timed_out].min()) if self.timed_out.any() else np.inf
 
@@ -106,7 +124,7 @@ class _Times:
         reasons = []
         if shared:
             reasons.append(
-                f"rows of equal times are taken for a batch that shares its time: the ends rest on {batches.size} batches"
+                f"rows that were answered in one batch share its time: the ends rest on {batches.size} batches"
             )
         if self.timed_out.any():
             count = int(self.timed_out.sum())

@@ -96,6 +96,8 @@ class Candidate:
     failures: tuple[tuple[str, int, str, str], ...]
     """kind, rows, share, what it means"""
     rescued: int
+    absent: int
+    """Rows that a file of answers has none for; they are among the failures."""
     cached: str
     """How many answers are from the cache, and how old; empty where none is."""
     choices: tuple[str, ...]
@@ -138,6 +140,7 @@ def shown(
             for kind, rows in sorted(coverage["failures"].items(), key=lambda item: (-item[1], item[0]))
         ),
         rescued=coverage["rescued"],
+        absent=coverage.get("absent", 0),
         cached=_cached(entry.get("cache")),
         choices=tuple(filter(None, (_cached(entry.get("cache")), *(entry.get("choices") or ())))),
         per_label=_per_label(entry.get("per_label") or ()),
