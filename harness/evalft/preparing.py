@@ -172,15 +172,16 @@ def schema_bytes(config: Config) -> dict[str, int]:
 
 
 def _requests(config: Config, candidate: CandidateConfig, data: TestSet) -> list[Request]:
-    return requests_for(config, candidate, data.test, train=data.train)
+    held_out = len(data.dev) if config.task.dev is None else 0
+    return requests_for(config, candidate, data.test, train=data.train, held_out=held_out)
 
 
 def requests_for(
-    config: Config, candidate: CandidateConfig, rows: Sequence[Example], *, train: Sequence[Example]
+    config: Config, candidate: CandidateConfig, rows: Sequence[Example], *, train: Sequence[Example], held_out: int = 0
 ) -> list[Request]:
     """`rows` as this candidate is asked them, `samples` times each; its shots are from `train`."""
     raw = candidate.provider == "hf" and reads_raw_input(candidate.model_id)
-    messages = prompts.prompter(config.task, candidate, train, raw=raw)
+    messages = prompts.prompter(config.task, candidate, train, raw=raw, held_out=held_out)
     return [
         Request(example.id, index, repeat, messages(example))
         for index, example in enumerate(rows)
