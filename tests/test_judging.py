@@ -700,6 +700,16 @@ def test_a_local_model_judges_every_candidates_answers_in_one_go(tmp_path: Path)
         )
     (model,) = result.summary["judge"]["models"]
     assert sum(model["unjudged"].values()) == result.summary["judge"]["answers"] == 2 * 4
+    assert result.summary["spent"]["gpu_hours"] == 0
+    manifest = json.loads((tmp_path / "run/manifest.json").read_text())
+    title, price = f"judge hf:{folder}", 2.5
+    assert manifest["runs_on"] == {title: "cpu"} and manifest["prices"][title]["gpu"] == price
+    manifest["runs_on"][title] = "cuda:0"  # as if it had run there: no GPU is needed to see that its hours are counted
+    (tmp_path / "run/manifest.json").write_text(json.dumps(manifest))
+    again = pipeline.decide_again(
+        tmp_path / "run", config.load(tmp_path / "run/config.yaml", ["prices.gpu_hour_usd=99"])
+    )
+    assert again.summary["spent"]["gpu_hours"] == pytest.approx(model["cost_usd"] / price) and model["cost_usd"] > 0
     assert measured(result)["value"] is None and "no judge gave a score" in measured(result)["reason"]
     assert {entry["status"] for entry in result.summary["candidates"]} == {"undecided"}
     assert result.status == COVERAGE and "have a score by a judge" in html.render(tmp_path / "run")

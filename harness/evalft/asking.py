@@ -158,12 +158,12 @@ async def _open(job: Job, asking: Asking, folder: RunFolder, progress: Progress)
         if isinstance(asking.candidate, ApiCandidate):
             settled[name] = asking.candidate.settled()
             folder.update_manifest(settled=settled)
+        if device := asking.candidate.identity().get("device"):
+            folder.update_manifest(runs_on=folder.manifest().get("runs_on", {}) | {job.title or name: device})
         if job.folder.path == folder.path:
             said = [choice.replace(f"{folder.path.absolute()}/", "") for choice in asking.choices]  # it can be moved
             choices = folder.manifest().get("choices", {}) | {name: said}
-            device = asking.candidate.identity().get("device")
-            runs_on = folder.manifest().get("runs_on", {}) | ({name: device} if device else {})
-            folder.update_manifest(choices=choices, runs_on=runs_on)
+            folder.update_manifest(choices=choices)
 
 
 def _check_same_model(config: CandidateConfig, candidate: Candidate, folder: RunFolder) -> None:

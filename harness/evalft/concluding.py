@@ -364,12 +364,9 @@ def _spent(prepared: Prepared, scored: Mapping[str, Scored], manifest: Mapping[s
     """New money and machine time of this run folder; cached answers cost nothing again."""
     ledger = Ledger(prepared.folder.file("spending"), prepared.config.limits.max_cost_usd)
     ledger.close()
-    gpu_hours = 0.0
-    for plan in prepared.plans:
-        then = price_then(plan.name, manifest)
-        if isinstance(then, HourPrice) and manifest.get("runs_on", {}).get(plan.name, "cpu") != "cpu" and then.gpu:
-            new = (o for o in prepared.folder.read_predictions(plan.name) if not o.cached)
-            gpu_hours += sum(o.cost_usd or 0.0 for o in new) / then.gpu
+    gpu_hours = sum(_gpu_hours(plan.name, plan.name, prepared.folder, manifest) for plan in prepared.plans)
+    for judge in prepared.config.judge.model if prepared.config.judge else ():
+        gpu_hours += _gpu_hours(f"judge {judge.name}", judge.name, prepared.folder.part("judge"), manifest)
     hours = {"cpu": 0.0, "gpu": 0.0}
     for stage in _stages(prepared.folder):
         if report := stage["training"]:
@@ -384,6 +381,14 @@ def _spent(prepared: Prepared, scored: Mapping[str, Scored], manifest: Mapping[s
         "cached_requests": ledger.cached_requests,
         "unresolved_usd": ledger.lost_usd,
     }
+
+
+def _gpu_hours(title: str, name: str, folder: RunFolder, manifest: Mapping[str, Any]) -> float:
+    """Of the answers of one local model in `folder`, those from the cache not counted; 0 where it ran on no GPU."""
+    then = price_then(title, manifest)
+    if not isinstance(then, HourPrice) or not then.gpu or manifest.get("runs_on", {}).get(title, "cpu") == "cpu":
+        return 0.0
+    return sum(one.cost_usd or 0.0 for one in folder.read_predictions(name) if not one.cached) / then.gpu
 
 
 def _stages(folder: RunFolder) -> list[dict[str, Any]]:

@@ -161,6 +161,10 @@ def ask(config: Config, rows: Sequence[Example], folder: RunFolder, *, fresh: bo
     requests = list(questions(config, rows, read_answers(config, folder)))
     for judge in config.judge.model:  # one after the other: a local judge has the machine's memory to itself
         job = _job(judge, requests, config, folder.part("judge"), f"judge {judge.name}")
+        if (
+            job.price is not None
+        ):  # what its hours cost is known as long as the folder is, whatever the config says then
+            folder.update_manifest(prices={job.title: job.price.as_data()} | folder.manifest().get("prices", {}))
         asking.ask([job], config, folder, fresh=fresh, progress=progress)
     folder.update_manifest(judged=True)
 
