@@ -204,14 +204,12 @@ def _without_row_scores(
 
 def _no_interval(side: Measure, groups: NDArray[np.int_] | None, seed: int) -> str | None:
     """Why one side has no interval, where a few resamples do not move it (an interval costs thousands: not asked else)."""
-    if not (n := side.cells.size):
-        return None
-    width, drawn = int(side.cells.max()) + 1, np.random.default_rng(seed).integers(n, size=(10, n))
-    values = side.statistic(
-        np.array([np.bincount(side.cells[rows], minlength=width) for rows in drawn], dtype=np.float64)
-    )
-    if np.isnan(values).any() or np.unique(values).size > 1:
-        return None
+    n, rng, values = side.cells.size, np.random.default_rng(seed), set[float]()
+    for _ in range(10 if n else 0):
+        weights = np.bincount(side.cells[rng.integers(n, size=n)], minlength=int(side.cells.max()) + 1)
+        values.add(float(side.statistic(weights.astype(np.float64)[None, :])[0]))
+        if len(values) > 1:
+            return None
     found = side.interval(groups, seed)
     return found.reason if found.ends is unbounded else None
 
