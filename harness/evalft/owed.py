@@ -19,16 +19,23 @@ def plans(prepared: Prepared) -> tuple[list[planning.CandidatePlan], list[str]]:
     config, folder = prepared.config, prepared.folder
     left: dict[str, Sequence[Request]] = {}
     schemas = preparing.schema_bytes(config)
+    ours = folder.manifest().get("digest") == prepared.digest
     for candidate, plan in zip(config.candidates, prepared.plans, strict=True):
         requests = prepared.requests[candidate.name]
-        known = lines(folder.predictions_file(candidate.name))  # read only: another process may be writing
-        answered = {(one["index"], one["repeat"]) for one in known if one["tries"] or one["cached"]}
+        known = (
+            lines(folder.predictions_file(candidate.name)) if ours else ()
+        )  # read only: another process may be writing
+        answered = {(one["index"], one["repeat"]) for one in known if one.get("tries") or one.get("cached")}
         missing = [request for request in requests if (request.index, request.repeat) not in answered]
         if candidate.provider not in ("hf", "fake", "file"):
             missing, takes_json = _not_in_cache(candidate, prepared, plan, missing)
             if not takes_json:
                 schemas.pop(candidate.name, None)
         left[candidate.name] = missing
+    if schemas == preparing.schema_bytes(config) and all(
+        len(left[name]) == len(prepared.requests[name]) for name in left
+    ):
+        return list(prepared.plans), []
     found = planning.plan(config, config.task, prepared.data.test, left, usage_seen.read(config), schemas)
     said = [
         f"{plan.name}: {before.requests - plan.requests:,} of {before.requests:,} answers are there already (run folder or "
