@@ -231,8 +231,8 @@ def _candidate(
             "scored": covered.scored,
             "rescued": covered.rescued,
             "failures": dict(covered.failures),
-            "absent": absent,
-        },
+        }
+        | ({"absent": absent} if absent else {}),
         "thresholds": {metric: _threshold(asdict(result)) for metric, result in status.thresholds.items()}
         if status
         else None,
