@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import json
+import re
 import shlex
 import subprocess
 import sys
@@ -9,12 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
 
 import tiny_models
 from api_server import serving
 from evalft import checking, config, expanding, pipeline, token_counts
 from evalft.errors import UserError
 from evalft.prompts import Request
+from evalft.reporting.text import cut_in_the_middle
 from whole_runs import configured, knows
 
 
@@ -42,6 +49,51 @@ def test_what_so_many_rows_can_show_is_said(folder: Path) -> None:
     said = " ".join(done.stdout.split())
     assert "with 60 rows, a share near 80% is known to about" in said
     assert "accuracy >= 0.8: a candidate truly right on 90.0% takes about" in said
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_what_check_says_must_be_right_is_what_the_verdict_asks_for(tmp_path: Path, grouped: bool) -> None:
+    """One candidate with exactly as many right rows passes, one with one fewer does not."""
+    n, per_group = 240, 3
+    folder = tmp_path
+    (folder / "rows.csv").write_text(
+        "id,text,label,unit\n" + "".join(f"{i},message {i},{'ab'[i % 2]},{i % (n // per_group)}\n" for i in range(n))
+    )
+    task = {"test": "rows.csv", "input": "text", "target": "label", "type": "classification", "id": "id"}
+    if grouped:
+        task["group"] = "unit"
+    data = {
+        "task": task,
+        "candidates": [{"name": "one", "model": "file:answers.jsonl"}],
+        "thresholds": {"accuracy": ">= 0.9"},
+    }
+
+    def answered(wrong: int) -> config.Config:
+        answers = [{"id": str(i), "text": "ab"[(i + (i < wrong)) % 2]} for i in range(n)]
+        (folder / "answers.jsonl").write_text("".join(json.dumps(answer) + "\n" for answer in answers))
+        return config.build(data, source="test", folder=folder)
+
+    def status(wrong: int) -> str:
+        done = pipeline.assess(answered(wrong), out=folder / f"run{wrong}")
+        return str(json.loads((done.path / "summary.json").read_text())["candidates"][0]["status"])
+
+    told = next(line for line in checking.check(answered(0)).can_show if "is shown once" in line)
+    needed = int(re.findall(r"once (\d+) of", told)[0])
+    assert ("whole groups" in told) == grouped
+    assert (status(n - needed), status(n - needed + 1)) == ("pass", "undecided")
+
+
+def test_check_does_not_call_out_of_reach_what_grouped_rows_can_show(folder: Path) -> None:
+    """A mean over 10 groups of 100 rows may be known well, though 10 rows that are all right could not show it."""
+    (folder / "rows.csv").write_text("q,a,unit\n" + "".join(f"question {i},answer {i},{i % 10}\n" for i in range(1000)))
+    task = {"test": "rows.csv", "input": "q", "target": "a", "type": "generation", "group": "unit"}
+    data = {
+        "task": task,
+        "candidates": [{"model": "fake:echo"}],
+        "thresholds": {"token_f1": ">= 0.8", "exact_match": ">= 0.8"},
+    }
+    found = checking.check(config.build(data, source="test", folder=folder)).can_show
+    assert [line.split()[2] for line in found if "cannot be shown to pass" in line] == ["exact_match"]
 
 
 @pytest.mark.parametrize(
@@ -107,3 +159,82 @@ def test_a_model_that_is_not_there_is_no_plan(folder: Path) -> None:
     assert done.returncode == 2 and "no/folder/here; check the path of the model" in done.stderr
     done = evalft("check", "rows.csv", "--model", "hf:nobody/nothing", cwd=folder)
     assert done.returncode == 0 and "hf:nobody/nothing is no folder here" in " ".join(done.stdout.split())
+
+
+def test_the_table_keeps_one_line_a_candidate_at_80_columns(folder: Path) -> None:
+    long = folder / "models" / "a-team-with-quite-a-long-name" / "a-model-of-some-size-v2"
+    tiny_models.causal(long)
+    data = {"task": {"test": "rows.csv"}, "candidates": [{"model": f"hf:{long}"}, {"model": "fake:echo"}]}
+    shown = io.StringIO()
+    checked = checking.check(config.build(data, source="test", folder=folder))
+    checking.show(checked, Console(file=shown, width=80))
+    lines = shown.getvalue().splitlines()
+    head = next(i for i, line in enumerate(lines) if line.startswith("candidate"))
+    row = lines[head + 1]
+    assert row.startswith("hf:…") and row.split()[1] == "60" and lines[head + 2].startswith("fake:echo"), (
+        "one line each"
+    )
+    assert "some-size-v2 " in row, "the end of a path says most"
+    assert "< 0.1" in row and " 0.0 " not in row
+    assert f"- {checked.prepared.plans[0].name}:" in "".join(lines[head:]).replace("\n", ""), "whole below"
+
+
+@given(st.text(min_size=1), st.integers(1, 60))
+def test_a_shortened_name_fits_and_keeps_its_end(name: str, room: int) -> None:
+    short = cut_in_the_middle(name, room)
+    assert len(short) <= max(8, room)
+    assert short == name or ("…" in short and name.endswith(short.rpartition("…")[2]))
+
+
+def labelled(folder: Path, base_url: str, n: int = 60, **more: Any) -> config.Config:
+    rows = "".join(f"my message number {i},{['ham', 'spam'][i % 2]}\n" for i in range(n))
+    (folder / "rows.csv").write_text("text,label\n" + rows)
+    data = {
+        "task": {"test": "rows.csv", "input": "text", "target": "label", "type": "classification"} | more,
+        "providers": {"mock": {"base_url": base_url}},
+        "candidates": [{"name": "mock", "model": "mock:m", "price": {"input": 1.0, "output": 2.0}}],
+    }
+    return config.build(data, source="test", folder=folder)
+
+
+def test_answers_as_json_are_longer_and_are_counted_so_until_the_endpoint_is_known_to_ignore_it(folder: Path) -> None:
+    def billed(form: str) -> int:
+        return round(token_counts.of_texts([[form % label] for label in ("ham", "spam") * 30]))
+
+    with serving(lambda body, number: "ham") as server:
+        asked = labelled(folder, server.base_url)
+        (plan,) = checking.check(asked).prepared.plans
+        assert plan.output_tokens == billed('{"label": "%s"}') > billed("%s") and "as JSON" in plan.assumes
+        (own_prompt,) = checking.check(
+            labelled(folder, server.base_url, prompt="Which label? {{ text }}")
+        ).prepared.plans
+        assert own_prompt.output_tokens == billed("%s")
+        pipeline.assess(labelled(folder, server.base_url, n=20), out=folder / "few")
+        (plan,) = checking.check(labelled(folder, server.base_url)).prepared.plans
+    assert plan.output_tokens == round(billed("%s") * 40 / 60) and "as JSON" not in plan.assumes
+
+
+@pytest.mark.parametrize("in_cache", [True, False])
+def test_what_is_answered_already_is_taken_off_what_check_predicts(
+    folder: Path, in_cache: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(lambda body, number: "ham") as server:
+        whole = checking.check(labelled(folder, server.base_url))
+        pipeline.assess(labelled(folder, server.base_url, n=20 if in_cache else 60), out=folder / "run")
+        if not in_cache:
+            monkeypatch.setenv("EVALFT_CACHE", str(folder / "another"))
+        before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+        asked = len(server.bodies)
+        left = checking.check(labelled(folder, server.base_url), out=folder / ("other" if in_cache else "run"))
+        assert len(server.bodies) == asked
+    (plan,), (all_of_it,) = left.prepared.plans, whole.prepared.plans
+    there = 20 if in_cache else 60
+    assert plan.requests == 60 - there
+    if in_cache:
+        assert plan.usd < all_of_it.usd
+    else:
+        assert plan.usd == 0
+    (said,) = [line for line in left.can_show if "there already" in line]
+    assert f"mock: {there} of 60 answers are there already" in said and f"${plan.usd:.4f} instead of $" in said
+    after = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.name != "rows.csv"}
+    assert after.items() <= before.items(), "check writes nothing"

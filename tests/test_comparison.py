@@ -227,3 +227,33 @@ def test_a_metric_without_an_interval_is_named_with_its_reason_in_the_summary() 
     groups = {score.id: f"g{score.index % 4}" for score in before}
     written = as_summary(compare(before, after, primary="accuracy", groups=groups), "a", "b", "accuracy")
     assert written["metrics"] == {} and "4 groups" in written["unmeasured"]["accuracy"]
+
+
+def answers_of(said: list[str]) -> tuple[list[Example], Scored]:
+    task = TaskConfig.model_validate(
+        {"type": "classification", "test": "rows", "labels": ["a", "b"], "metrics": ["mcc", "accuracy"]}
+    )
+    examples = [Example(str(i), "x", "ab"[i % 2], {}) for i in range(len(said))]
+    outcomes: list[Outcome] = [Prediction(str(i), i, 0, one, (one,)) for i, one in enumerate(said)]
+    return examples, scoring.score(examples, outcomes, task)
+
+
+@pytest.mark.parametrize("other", [["b"] * 60, ["a", "b"] * 30, ["a", "b", "b"] * 20])
+def test_a_constant_answer_is_not_shown_to_correlate_less_or_alike(other: list[str]) -> None:
+    examples, before = answers_of(["a"] * 60)
+    _, after = answers_of(other)
+    found = compared(examples, before, after).metrics["mcc"]
+    assert found.delta == pytest.approx(after.intervals["mcc"].value)
+    assert (found.low, found.high, found.p_value) == (None, None, None)
+    assert found.reason is not None and "every resample" in found.reason
+
+
+@pytest.mark.parametrize("right", range(1, 6))
+def test_a_difference_of_correlations_lies_between_minus_2_and_2(right: int) -> None:
+    """Where one answer is nearly constant its correlation hangs on a row or two, and Student's t reaches far out."""
+    wrong = ["ba"[i % 2] for i in range(20)]
+    examples, before = answers_of(["a"] * (20 - right) + wrong[20 - right :])
+    _, after = answers_of(["ab"[i % 2] for i in range(20)])
+    found = compared(examples, before, after).metrics["mcc"]
+    if found.low is not None and found.high is not None:
+        assert -2 <= found.low <= found.high <= 2

@@ -147,3 +147,15 @@ def test_options_of_a_chat_template_are_a_mapping(tmp_path: Path) -> None:
         tmp_path, "task: {test: t}\ncandidates: [{model: 'hf:m', extra_body: {chat_template_kwargs: 5}}]\n"
     )
     assert "evalft.yaml:2" in line and "chat_template_kwargs" in line
+
+
+def test_a_model_folder_is_shown_below_the_working_folder_or_whole_but_never_by_way_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    assert config.shown_spec(f"hf:{here}/run/../models/tiny") == "hf:models/tiny"
+    assert config.shown_spec(f"hf:{here}/run/../../models/tiny") == f"hf:{tmp_path}/models/tiny"
+    assert config.shown_spec("hf:owner/name") == "hf:owner/name"
+    assert config.shown_spec("openai:../m") == "openai:../m"

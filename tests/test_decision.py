@@ -21,7 +21,7 @@ from evalft.decision import Decision, Evidence, Setting, TrainingPlan, decide
 from evalft.decision.break_even import queries_to_break_even
 from evalft.decision.more_data import chance_of_settling, rows_to_settle
 from evalft.decision.reach import out_of_reach
-from evalft.decision.statuses import candidate_statuses, cheapest_passing, fails_at, passing
+from evalft.decision.statuses import candidate_statuses, cheapest_passing, fails_at, meets, passing
 from evalft.decision.tuning import trainable_base
 from evalft.decision.wording import next_above, next_below, number, rounded_down, rounded_up
 from evalft.stats.bootstrap import mean
@@ -505,6 +505,9 @@ def test_what_is_said_to_flip_the_verdict_flips_it_as_printed(evidence, threshol
         if (said := said_threshold(text)) is not None:
             threshold, direction = said
             further = 1.5 if direction == "higher" else 0.5
+            if (quoted := re.search(r"end of (c\d) is \$?([\d.]+) at level", text)) is not None:
+                end, old = float(quoted[2]), next(one for one in thresholds if one.metric == threshold.metric)
+                assert meets(end, old) != meets(end, threshold), "the quoted end is the one that decides"
             for factor in (1.0, further):
                 there = moved(thresholds, replace(threshold, bound=threshold.bound * factor))
                 after = shipped(evidence, there)

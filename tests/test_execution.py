@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import threading
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from rich.console import Console
 
 from api_server import Script, completion, error, serving
 from evalft import config, pipeline
 from evalft.concluding import Assessment
 from evalft.errors import CannotStart
+from evalft.progress import Progress
 from evalft.records import Failure, Prediction
 from evalft.store import RunFolder
 
@@ -346,3 +349,36 @@ def test_answers_of_a_resumed_run_are_in_the_cache_too(tmp_path: Path) -> None:
         assert len(server.bodies) == 40
         pipeline.assess(settings(tmp_path, server.base_url, 40, task={"name": "another"}), out=tmp_path / "other")
         assert len(server.bodies) == 40
+
+
+def test_rows_that_hang_are_said_while_they_are_asked_again(tmp_path: Path) -> None:
+    async def script(body: dict[str, Any], number: int) -> Any:
+        if asked(body) in (7, 9):
+            await asyncio.sleep(0.4)
+        return right(body, number)
+
+    shown: list[str] = []
+    progress = Progress(Console(file=io.StringIO(), force_terminal=True, width=80), verbose=True)
+
+    def watch() -> None:
+        while not over.wait(0.05):
+            shown.extend(str(line) for line in progress._rendered().renderables)
+
+    over, thread = threading.Event(), threading.Thread(target=watch)
+    thread.start()
+    try:
+        with serving(script) as server:
+            limits = {"timeout_s": 0.2, "max_tries": 5, "min_coverage": 0.5}
+            pipeline.assess(settings(tmp_path, server.base_url, limits=limits), out=tmp_path / "run", progress=progress)
+    finally:
+        over.set()
+        thread.join()
+    assert any("2 rows are being asked again" in line for line in shown)
+    assert not any("2 rows are being asked again" in line and " left" in line for line in shown)
+    log = (tmp_path / "run" / "log.txt").read_text()
+    assert all(
+        f"mock: row r{row}: try {tried} of at most 5: no answer within 0.2 s" in log
+        for row in (7, 9)
+        for tried in (4, 5)
+    )
+    assert "try 3" not in log

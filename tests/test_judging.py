@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import re
 import subprocess
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 from sklearn.metrics import cohen_kappa_score
 
 import tiny_models
@@ -26,6 +28,7 @@ from evalft.concluding import Assessment
 from evalft.errors import BUDGET, COVERAGE, UserError
 from evalft.judging import agreement, pairwise, people, quoting, reading, rubric
 from evalft.metrics import judge
+from evalft.progress import Progress
 from evalft.records import Example
 from evalft.reporting import html, markdown
 
@@ -451,7 +454,9 @@ def test_a_judge_decides_only_once_people_have_scored_enough_answers(tmp_path: P
     if status == "undecided":
         assert f"the judge is uncalibrated: people scored {labels}" in entry["thresholds"]["judge"]["reason"]
         assert result.summary["verdict"]["action"] == "stop"
-        assert "evalft review" in " ".join(result.summary["verdict"]["reasons"])
+        reasons = " ".join(result.summary["verdict"]["reasons"])
+        assert "evalft review" in reasons and "people's scores of answers, not test rows" in reasons
+        assert "new row" not in reasons and "interval no interval" not in reasons
     else:
         assert result.summary["verdict"]["action"] == "ship"
 
@@ -695,6 +700,16 @@ def test_a_local_model_judges_every_candidates_answers_in_one_go(tmp_path: Path)
         )
     (model,) = result.summary["judge"]["models"]
     assert sum(model["unjudged"].values()) == result.summary["judge"]["answers"] == 2 * 4
+    assert result.summary["spent"]["gpu_hours"] == 0
+    manifest = json.loads((tmp_path / "run/manifest.json").read_text())
+    title, price = f"judge hf:{folder}", 2.5
+    assert manifest["runs_on"] == {title: "cpu"} and manifest["prices"][title]["gpu"] == price
+    manifest["runs_on"][title] = "cuda:0"  # as if it had run there: no GPU is needed to see that its hours are counted
+    (tmp_path / "run/manifest.json").write_text(json.dumps(manifest))
+    again = pipeline.decide_again(
+        tmp_path / "run", config.load(tmp_path / "run/config.yaml", ["prices.gpu_hour_usd=99"])
+    )
+    assert again.summary["spent"]["gpu_hours"] == pytest.approx(model["cost_usd"] / price) and model["cost_usd"] > 0
     assert measured(result)["value"] is None and "no judge gave a score" in measured(result)["reason"]
     assert {entry["status"] for entry in result.summary["candidates"]} == {"undecided"}
     assert result.status == COVERAGE and "have a score by a judge" in html.render(tmp_path / "run")
@@ -708,6 +723,31 @@ def test_check_counts_the_judges_requests(tmp_path: Path) -> None:
         result = pipeline.assess(found, out=tmp_path / "run")
     assert plan.requests == result.summary["judge"]["answers"] == 2 * N
     assert 0 < plan.usd < plan.worst_usd
+
+
+@pytest.mark.parametrize(("labels", "warned"), [(0, True), (49, True), (50, False)])
+def test_that_a_judge_will_decide_nothing_is_said_before_it_is_paid_for(
+    tmp_path: Path, labels: int, warned: bool
+) -> None:
+    if labels:
+        human_file(tmp_path, by_knowledge(labels))
+    with serving(script) as server:
+        found = build(
+            tmp_path, server, n=60, thresholds={"judge": ">= 0.3"}, judge={"human": "human.csv"} if labels else {}
+        )
+        assert any("uncalibrated until people" in line for line in checking.check(found).warnings) == warned
+        shown = io.StringIO()
+        pipeline.assess(found, out=tmp_path / "run", progress=Progress(Console(file=shown, width=300)))
+    assert ("uncalibrated until people have scored 50" in shown.getvalue()) == warned
+
+
+def test_where_people_can_score_every_answer_no_50_are_asked_for(tmp_path: Path) -> None:
+    human_file(tmp_path, by_knowledge(N))
+    with serving(script) as server:
+        assert not any(
+            "uncalibrated" in line
+            for line in checking.check(build(tmp_path, server, judge={"human": "human.csv"})).warnings
+        )
 
 
 def test_runs_with_other_judges_are_not_compared_and_an_uncalibrated_one_is_named(tmp_path: Path) -> None:

@@ -615,6 +615,9 @@ def test_cost_is_the_batchs_time_at_the_hourly_price_shared_by_its_rows(plain: P
     assert len(latencies) == 1
     latency_s = latencies.pop()
     assert latency_s and latency_s > 0
+    assert {outcome.batch for outcome in outcomes} == {min(outcome.index for outcome in outcomes)}, (
+        "they name their batch"
+    )
     assert latency_s <= sum(outcome.cost_usd for outcome in outcomes) < latency_s + 0.5
 
 

@@ -88,6 +88,16 @@ def test_accuracy_balanced_accuracy_mcc_and_hamming_equal_scikit_learns(rows):
         assert value_of(label_metrics.measured(name, classes(rows), "classification", None)) == near(wanted), name
 
 
+@pytest.mark.parametrize("groups", [None, np.arange(60) % 12, np.arange(60) % 40])
+def test_a_constant_answer_has_a_correlation_of_0_that_is_no_certainty(groups):
+    """Every resample of it gives 0, by convention; nothing is known of how far that is off."""
+    rows = classes([(LABELS[i % 3], "a") for i in range(60)])
+    found = label_metrics.measured("mcc", rows, "classification", None).interval(groups, 0)
+    assert found.value == 0
+    assert found.ends(0.025) == (-math.inf, math.inf)
+    assert found.reason is not None and "every resample" in found.reason
+
+
 @QUICK
 @given(classified, st.sampled_from(sorted(COUNTED)), one_label)
 def test_with_a_positive_label_the_bare_name_means_that_label(rows, base, positive):

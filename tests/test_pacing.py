@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import random
+import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -48,6 +49,7 @@ def ask(
     folder: Path,
     for_s: float | None = None,
     meanwhile: Callable[[asyncio.Event], Awaitable[None]] | None = None,
+    tell: Callable[[str], None] = lambda _line: None,
     **limits: Any,
 ) -> list[Outcome]:
     """Ask in virtual time, for so many seconds or to the end; what came of it. `meanwhile` gets the event that stops."""
@@ -61,7 +63,7 @@ def ask(
         ledger = Ledger(run.file("spending"), 5.0)
         asking = Asking(
             server, asked, folder=run, ledger=ledger, limits=LimitsConfig(**limits), cache=None,
-            notify=outcomes.append, stop=stop,
+            notify=outcomes.append, stop=stop, tell=tell,
         )  # fmt: skip
         await asking.open(None)
         other = asyncio.create_task(meanwhile(stop)) if meanwhile else None  # type: ignore[arg-type]
@@ -349,3 +351,22 @@ def test_a_real_server_is_asked_at_its_rate(tmp_path: Path, with_headers: bool) 
     late = [at for at in served if at >= 15]
     assert len(late) >= 0.9 * 15 * (late[-1] - 15)
     assert sum(at >= 15 for at in refused) < 0.02 * len(late) + 1
+
+
+def test_each_slow_down_of_the_pace_is_told_from_what_to_what_and_why(tmp_path: Path) -> None:
+    told: list[str] = []
+    ask(SimulatedServer(600.0, holds_s=5.0), requests(2_000), tmp_path, 60.0, tell=told.append)
+    steps = [re.match(r"slower, from ([\d,]+|no limit) to ([\d,]+) requests a minute: HTTP 429", line) for line in told]
+    assert steps and all(steps), told
+    for step in filter(None, steps):
+        before, after = (float(each.replace(",", "")) if each != "no limit" else math.inf for each in step.groups())
+        assert after < before
+    served = ask(SimulatedServer(1e9), requests(200), tmp_path / "free", tell=told.append)
+    assert len(served) == 200 and len(told) == len(steps), "nothing is told of a pace that no one slows"
+
+
+def test_a_limit_that_headers_state_is_told_once(tmp_path: Path) -> None:
+    told: list[str] = []
+    ask(SimulatedServer(600.0, headers="openai"), requests(2_000), tmp_path, 120.0, tell=told.append)
+    (said,) = told
+    assert said.startswith("slower, from no limit to ") and said.endswith("limit that its headers state")

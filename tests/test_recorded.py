@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from api_server import serving
 from evalft import config, pipeline, preparing, rescoring
@@ -20,7 +22,7 @@ from evalft.candidates import recorded
 from evalft.concluding import Assessment
 from evalft.config import CandidateConfig, TaskConfig
 from evalft.errors import UserError
-from evalft.reporting import view
+from evalft.reporting import terminal, view
 
 LABELS = ["ham", "spam"]
 ROWS = [{"id": f"r{i}", "text": f"message {i}", "label": LABELS[i % 2]} for i in range(20)]
@@ -115,8 +117,35 @@ def test_rows_without_an_answer_are_failures_and_are_named(tmp_path: Path) -> No
     result = assessed(tmp_path, [*priced, {"id": "stranger", "text": "ham"}])
     assert entry(result)["coverage"]["failures"] == {"empty": 2} and result.status == 6
     assert entry(result)["cost_per_query_usd"]["value"] is None  # nobody knows what the two would have cost
+    shown = io.StringIO()
+    terminal.show(result.path, Console(file=shown, width=80))
+    assert "failures: empty 2; 2 not in the file of answers" in " ".join(shown.getvalue().split())
     notes = "\n".join(result.summary["notes"])
     assert "2 test rows have no answer" in notes and "r0, r1" in notes and "stranger" in notes
+
+
+def latency_n(tmp_path: Path, answers: list[dict[str, Any]]) -> int:
+    """On how many measurements of time the interval rests: the batches named, else the answers."""
+    reason = entry(assessed(tmp_path, answers))["latency_s"]["p50"]["reason"] or ""
+    return int(reason.rpartition("rest on ")[2].split()[0]) if "batch" in reason else len(answers)
+
+
+def test_times_that_were_rounded_to_equal_values_are_no_batch_unless_the_answers_name_one(tmp_path: Path) -> None:
+    for name in ("rounded", "batches", "mixed"):
+        (tmp_path / name).mkdir()
+    assert latency_n(tmp_path / "rounded", [right(row, latency_s=0.5) for row in ROWS]) == 20
+    named = [right(row, latency_s=0.5 + i // 5, batch=f"b{i // 5}") for i, row in enumerate(ROWS)]
+    assert latency_n(tmp_path / "batches", named) == 4
+    same_number = [right(row, latency_s=0.5 + i // 10, batch=7) for i, row in enumerate(ROWS)]
+    assert latency_n(tmp_path / "mixed", same_number) == 2, "another time is another batch, whatever it is called"
+
+
+def test_answers_that_only_a_lenient_reader_understood_are_counted_on_the_terminal(tmp_path: Path) -> None:
+    result = assessed(tmp_path, [*(right(row) for row in ROWS[1:]), {"id": "r0", "text": "I would say: **ham**"}])
+    assert entry(result)["coverage"]["rescued"] == 1
+    shown = io.StringIO()
+    terminal.show(result.path, Console(file=shown, width=80))
+    assert "scored 20 of 20 (100 %); 1 read leniently" in shown.getvalue()
 
 
 def test_an_answer_given_twice_is_named_with_both_lines(tmp_path: Path) -> None:

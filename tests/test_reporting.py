@@ -553,6 +553,35 @@ def test_a_drawing_keeps_the_order_of_all_its_numbers_and_stays_on_its_axis(metr
         assert len({label for _, label in drawn.ticks}) == len(drawn.ticks)
 
 
+def test_the_markdown_reads_as_a_sentence_where_a_manager_looks(tmp_path: Path) -> None:
+    """One head per column, a note once, what answered in words, and why a row failed."""
+    summary = run_folder.write(tmp_path, hostile=())
+    entry = summary["candidates"][0]
+    entry["latency_s"] = {
+        key: {"value": 1.0, "low": 0.5, "high": 1.5, "method": "order_statistic", "n": 9} for key in ("p50", "p95")
+    }
+    summary["thresholds"]["latency_p95"] = ">= 0.1"
+    metric = next(iter(entry["thresholds"]))
+    entry["metrics"][metric]["reason"] = "few rows; the judge is uncalibrated"
+    entry["thresholds"][metric]["reason"] = "the judge is uncalibrated: no one scored; few rows"
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    manifest |= {
+        "complete": False,
+        "answered_by": {"one": ["org/model@abc", None], "two": ["org/model@abc", "adapters/sft"]},
+    }
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    page = markdown.render(tmp_path)
+    (head,) = [line for line in page.splitlines() if line.startswith("| Candidate | Status")]
+    assert "Latency p50, p95 (p95 ≥ 0.1 s) |" in head
+    assert page.count("few rows; the judge is uncalibrated: no one scored |") >= 1
+    assert "the judge is uncalibrated;" not in page and "few rows; few rows" not in page
+    assert "complete:" not in page and "answered by" not in page
+    assert "- one was: org/model\\@abc\n- two was: org/model\\@abc, adapter adapters/sft" in page
+    failed = [line for line in page.splitlines() if ", failed: " in line]
+    assert failed and not any(line.endswith("no answer") for line in failed)
+
+
 def test_money_lost_with_a_killed_process_is_said(tmp_path: Path) -> None:
     run_folder.write(tmp_path, kind=KINDS[0])
     summary = _summary(tmp_path)

@@ -239,6 +239,12 @@ def test_rows_of_one_batch_are_one_measurement_of_time():
     outcomes = [said(i, "ham", latency_s=1.0 + i // 20) for i in range(80)]
     found = scoring.score(examples, outcomes, task_of()).intervals["latency_p95"]
     assert found.value == 4.0 and found.ends(0.025)[1] == math.inf and "4 batches" in str(found.reason)
+    named = [replace(outcome, batch=20 * (i // 20)) for i, outcome in enumerate(outcomes)]
+    again = scoring.score(examples, named, task_of()).intervals["latency_p95"]
+    assert (again.ends(0.1), again.reason) == (found.ends(0.1), found.reason)
+    alone = [replace(outcome, batch=i) for i, outcome in enumerate(outcomes)]
+    apart = scoring.score(examples, alone, task_of()).intervals["latency_p95"]
+    assert apart.reason is None and apart.ends(0.025)[1] < math.inf
 
 
 def test_a_cost_that_is_partly_assumed_says_so():

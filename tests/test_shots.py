@@ -121,3 +121,22 @@ def test_shots_that_are_none_are_refused(given_shots: Any, said: str) -> None:
     data = {"task": {"test": "t.jsonl"}, "candidates": [{"model": "fake:echo", "shots": given_shots}]}
     with pytest.raises(UserError, match=said):
         config.build(data, source="test", folder=Path.cwd())
+
+
+def test_more_shots_than_train_rows_names_those_that_are_held_out_as_dev_rows(tmp_path: Path) -> None:
+    for name, n in (("test", 60), ("train", 100), ("dev", 20)):
+        (tmp_path / f"{name}.csv").write_text("q,a\n" + "".join(f"{name} {i},{'xy'[i % 2]}\n" for i in range(n)))
+    task = {"test": "test.csv", "train": "train.csv", "input": "q", "target": "a"}
+    data = {"task": task, "candidates": [{"model": "fake:echo", "shots": 90}]}
+    held_out = len(
+        preparing.prepare(
+            config.build(data | {"candidates": [{"model": "fake:echo"}]}, source="test", folder=tmp_path)
+        ).data.dev
+    )
+    assert held_out > 10
+    with pytest.raises(
+        UserError, match=f"only {100 - held_out} train rows beside {held_out} that are held out as dev rows.*task.dev"
+    ):
+        preparing.prepare(config.build(data, source="test", folder=tmp_path))
+    whole = config.build(data | {"task": task | {"dev": "dev.csv"}}, source="test", folder=tmp_path)
+    assert len(preparing.prepare(whole).data.train) == 100

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,12 +99,13 @@ def test_ends_of_proportions_move_inwards(pairs: list[tuple[bool, int]]) -> None
 def test_grouped_proportions_follow_korn_and_graubard() -> None:
     """The effective number of rows, written down a second time from the paper."""
     rng = np.random.default_rng(0)
-    groups = rng.integers(0, 20, 150)
-    right = rng.random(150) < np.linspace(0.3, 0.95, 20)[groups]
+    groups = rng.integers(0, 200, 1000)
+    right = rng.random(1000) < np.repeat([0.7, 0.9], 100)[groups]
     p, n = right.mean(), right.size
     totals = np.array([(right[groups == g] - p).sum() / n for g in np.unique(groups)])
     count = totals.size
     variance = count / (count - 1) * (totals**2).sum()
+    assert p * (1 - p) / variance < n
     for alpha in ALPHAS[:-1]:
         shrink = scipy.stats.norm.ppf(alpha) / scipy.stats.t.ppf(alpha, count - 1)
         effective = min(n, p * (1 - p) / variance) * shrink**2
@@ -113,11 +115,35 @@ def test_grouped_proportions_follow_korn_and_graubard() -> None:
         assert proportion(right, groups).ends(alpha) == pytest.approx((low, high), abs=1e-9)
 
 
-@pytest.mark.parametrize("right_share", [1.0, 0.5, 0.0])
-def test_groups_without_spread_between_them_count_as_one_row_each(right_share: float) -> None:
+@pytest.mark.parametrize("all_right", [True, False])
+def test_all_right_or_all_wrong_says_nothing_of_the_spread_so_a_group_counts_as_one_row(all_right: bool) -> None:
     groups = np.repeat(np.arange(10), 6)
-    right = np.tile(np.arange(6) < 6 * right_share, 10)
-    assert proportion(right, groups).ends(0.025) == clopper_pearson(10 * right_share, 10, 0.025)
+    expected = clopper_pearson(10 * all_right, 10, 0.025)
+    assert proportion(np.full(60, all_right), groups).ends(0.025) == pytest.approx(expected)
+
+
+grouped_results = st.lists(st.lists(st.booleans(), min_size=1, max_size=6), min_size=8, max_size=16)
+
+
+@given(grouped_results, st.data(), st.sampled_from([0.005, 0.025, 0.2]))
+@settings(deadline=None)
+def test_a_better_grouped_result_never_has_a_lower_lower_end(
+    by_group: list[list[bool]], data: Any, alpha: float
+) -> None:
+    groups = np.repeat(np.arange(len(by_group)), [len(one) for one in by_group])
+    right = np.concatenate([np.array(one) for one in by_group])
+    mended = data.draw(st.lists(st.booleans(), min_size=right.size, max_size=right.size))
+    before, after = (proportion(each, groups).ends(alpha)[0] for each in (right, right | np.array(mended)))
+    assert after >= before - 1e-9
+
+
+def test_all_right_in_groups_does_not_end_below_a_few_errors_spread_over_them() -> None:
+    groups = np.arange(120) % 30
+    wrong = np.arange(120) < 4
+    few_wrong, none_wrong = proportion(~wrong, groups).ends(0.025), proportion(~(wrong & False), groups).ends(0.025)
+    assert few_wrong[0] <= none_wrong[0]
+    few_right, none_right = proportion(wrong, groups).ends(0.025), proportion(wrong & False, groups).ends(0.025)
+    assert few_right[1] >= none_right[1]
 
 
 def test_copies_of_a_row_add_no_certainty() -> None:
@@ -305,6 +331,22 @@ def test_many_rows_take_the_normal_interval() -> None:
     assert interval.method == "normal"
     assert interval.ends(0.025) == pytest.approx((values.mean() - half, values.mean() + half))
     assert mean(values[:-1], bounds=(0.0, 1.0)).ends(0.025) == pytest.approx(interval.ends(0.025), abs=0.1 * half)
+
+
+def test_rows_that_nearly_all_score_the_same_are_no_certainty() -> None:
+    """What none of 60 rows scored, up to that share of rows may score (exact), at the worst or the best."""
+    for groups in (None, np.arange(60) % 20):
+        others = proportion(np.zeros(60, dtype=bool), groups).ends(0.025)[1]
+        low, high = mean(np.full(60, 0.5), bounds=(0.0, 1.0), groups=groups).ends(0.025)
+        assert (low, high) == pytest.approx((0.5 - 0.5 * others, 0.5 + 0.5 * others))
+
+
+@pytest.mark.parametrize("groups", [None, np.arange(60) % 20])
+def test_an_auc_over_labels_of_equal_scores_for_all_is_no_certainty(groups: NDArray[np.int_] | None) -> None:
+    member = np.eye(3, dtype=bool)[np.arange(60) % 3]
+    found = ranking.averaged(np.full((60, 3), 1 / 3), member, "roc_auc", "macro", groups=groups)
+    assert found.value == 0.5
+    assert found.ends(0.025) == (-math.inf, math.inf)
 
 
 # ---------------------------------------------------------------- groups

@@ -122,14 +122,34 @@ def test_a_local_model_is_counted_with_its_own_tokenizer(tmp_path: Path) -> None
     assert plan.minutes is not None and plan.minutes > 0 and plan.memory_gb
 
 
-def test_what_was_seen_is_kept_per_endpoint_and_model(tmp_path: Path) -> None:
+def seen(asked: config.Config) -> dict[str, Any]:
+    return usage_seen.read(preparing.prepare(asked).config)
+
+
+def test_what_was_seen_is_kept_per_endpoint_model_and_task(tmp_path: Path) -> None:
     rows = [f"message {i}" for i in range(30)]
     with serving(lambda body, number: "yes") as one, serving(lambda body, number: "no") as other:
         asked = built(tmp_path, rows, one.base_url)
         pipeline.assess(asked, out=tmp_path / "run")
-        assert usage_seen.read(asked)["m"].answers == 30
-        assert usage_seen.read(built(tmp_path, rows, other.base_url)) == {}
-        assert usage_seen.read(built(tmp_path, rows, one.base_url, model="mock:other")) == {}
+        assert seen(asked)["m"].answers == 30
+        assert seen(built(tmp_path, rows, other.base_url)) == {}
+        assert seen(built(tmp_path, rows, one.base_url, model="mock:other")) == {}
+        for change in (
+            {"name": "another task"},
+            {"type": "generation"},
+            {"prompt": "yes or no? {{ text }}"},
+            {"system": "Short."},
+        ):
+            assert (
+                seen(
+                    built(tmp_path, rows, one.base_url).model_copy(
+                        update={"task": asked.task.model_copy(update=change)}
+                    )
+                )
+                == {}
+            )
+        more = built(tmp_path, [*rows, "one more"], one.base_url)
+        assert seen(more)["m"].answers == 30, "of the same task with other rows it is kept"
 
 
 def test_a_few_answers_teach_nothing_and_a_broken_file_is_no_fault(
@@ -139,7 +159,7 @@ def test_a_few_answers_teach_nothing_and_a_broken_file_is_no_fault(
     with serving(lambda body, number: "yes") as server:
         few = built(tmp_path, [f"message {i}" for i in range(usage_seen.LEAST_ANSWERS - 1)], server.base_url)
         pipeline.assess(few, out=tmp_path / "run")
-        assert usage_seen.read(few) == {}
+        assert seen(few) == {}
         for content in ("not json", "[]", '{"x": {"y": 1}}', '{"x": 3}'):
             (tmp_path / "cache" / "usage.json").write_text(content)
-            assert usage_seen.read(few) == {}
+            assert seen(few) == {}

@@ -71,7 +71,9 @@ async def _ask(jobs: Sequence[Job], config: Config, folder: RunFolder, fresh: bo
     opener = partial(Cache, cache.folder(), fresh=fresh)
     try:
         with _stopping_on_interrupt(stop, progress), progress:
-            askings = [(job, _asking(job, config, ledger, opener, progress, stop)) for job in jobs]
+            askings = [(job, _asking(job, config, folder, ledger, opener, progress, stop)) for job in jobs]
+            for job, asking in askings:
+                progress.watch_asked_again(job.title or job.candidate.name, asking.asked_again)
             try:
                 for job, asking in askings:
                     await _open(job, asking, folder, progress)
@@ -97,7 +99,7 @@ async def _ask(jobs: Sequence[Job], config: Config, folder: RunFolder, fresh: bo
 async def _finish(job: Job, asking: Asking, config: Config, folder: RunFolder, progress: Progress) -> None:
     await asking.finish()
     progress.finished(job.title or job.candidate.name)
-    if asking.choices and isinstance(asking.candidate, ApiCandidate):
+    if asking.choices and isinstance(asking.candidate, ApiCandidate) and job.folder.path == folder.path:
         answered = job.folder.read_predictions(asking.candidate.name)
         usage_seen.remember(job.candidate, config, job.requests, answered)
     if asking.stopped_because:
@@ -128,12 +130,18 @@ async def _finish_batches(
 def _asking(
     job: Job,
     config: Config,
+    folder: RunFolder,
     ledger: Ledger,
     opener: Callable[[dict[str, object]], Cache],
     progress: Progress,
     stop: asyncio.Event,
 ) -> Asking:
     scorer, rows = scoring.row_scorer(job.task), job.rows
+    name = job.title or job.candidate.name
+
+    def tell(line: str) -> None:
+        folder.log(f"{name}: {line}")
+        progress.trouble(name, line)
 
     def row_score(outcome: Outcome) -> float:
         return float(scorer(rows[outcome.index], outcome)) if rows else 0.0
@@ -152,13 +160,14 @@ def _asking(
         limits=config.limits,
         cache=None if job.candidate.provider == "file" else opener,  # a file is at hand as it is
         notify=progress.candidate(
-            job.title or job.candidate.name,
+            name,
             len(job.requests),
             scoring.row_metric(job.task) if rows else "",
             row_score,
         ),
         stop=stop,
         say=progress.say,
+        tell=tell,
     )
 
 
@@ -176,12 +185,12 @@ async def _open(job: Job, asking: Asking, folder: RunFolder, progress: Progress)
         if isinstance(asking.candidate, ApiCandidate):
             settled[name] = asking.candidate.settled()
             folder.update_manifest(settled=settled)
+        if device := asking.candidate.identity().get("device"):
+            folder.update_manifest(runs_on=folder.manifest().get("runs_on", {}) | {job.title or name: device})
         if job.folder.path == folder.path:
             said = [choice.replace(f"{folder.path.absolute()}/", "") for choice in asking.choices]  # it can be moved
             choices = folder.manifest().get("choices", {}) | {name: said}
-            device = asking.candidate.identity().get("device")
-            runs_on = folder.manifest().get("runs_on", {}) | ({name: device} if device else {})
-            folder.update_manifest(choices=choices, runs_on=runs_on)
+            folder.update_manifest(choices=choices)
 
 
 def _check_same_model(config: CandidateConfig, candidate: Candidate, folder: RunFolder) -> None:

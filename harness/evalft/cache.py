@@ -27,6 +27,7 @@ from evalft.records import Outcome, Prediction
 from evalft.store import prediction_line, read_outcome
 
 FORMAT = 1
+FILE = "responses.sqlite"
 ANSWERED = ("refused", "filtered", "truncated", "unparsable", "wrong_schema")
 """Failures that are answers: asking again at the same settings would be paid for again."""
 
@@ -39,6 +40,10 @@ def folder() -> Path:
     if os.name == "nt":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "evalft" / "Cache"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "evalft"
+
+
+def exists() -> bool:
+    return (folder() / FILE).is_file()
 
 
 def key(identity: dict[str, object], request: Request) -> str:
@@ -60,7 +65,7 @@ class Cache:
         self._path, self._fresh = path, fresh
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path / "responses.sqlite", timeout=30, isolation_level=None)
+            self._db = sqlite3.connect(path / FILE, timeout=30, isolation_level=None)
             self._db.execute("pragma journal_mode = wal")
             self._db.execute("pragma synchronous = normal")
             self._db.execute(
@@ -101,6 +106,9 @@ class Cache:
         day = datetime.fromtimestamp(made, UTC).date().isoformat()
         place = {"id": request.id, "index": request.index, "repeat": request.repeat}
         return read_outcome(text, **place, cached=True, made=day)
+
+    def holds(self, request: Request) -> bool:
+        return self._read(_key(self._identity, request)) is not None
 
     def put(self, request: Request, outcome: Outcome) -> None:
         if isinstance(outcome, Prediction) or outcome.failure in ANSWERED:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evalft import expanding, judging, pipeline, planning, preparing, scoring, tuning
+import numpy as np
+from numpy.typing import NDArray
+
+from evalft import expanding, judging, owed, pipeline, planning, preparing, scoring, tuning
 from evalft.candidates.model_files import find_adapter, find_model, is_path, reads_raw_input
-from evalft.config import CandidateConfig, Config, TaskConfig, shown_spec
-from evalft.decision.reach import out_of_reach
+from evalft.config import CandidateConfig, Config, TaskConfig, Threshold, shown_spec
+from evalft.decision.reach import SHARES, out_of_reach
+from evalft.decision.statuses import meets
 from evalft.decision.wording import duration
 from evalft.errors import DONE, CannotStart, UserError
 from evalft.preparing import Prepared
 from evalft.prompts import Request, target_text
 from evalft.stats import power
-from evalft.stats.proportion import clopper_pearson
+from evalft.stats.proportion import proportion, rows_needed_to_pass
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,14 +33,13 @@ TOKENIZED = 200
 """Rows that a tokenizer reads for a count."""
 TYPICAL_SHARE, DIFFER = 0.8, 0.2
 """For what a number of rows can show: the share of right rows, and of rows on which two candidates differ."""
-SHARES = frozenset({"accuracy", "exact_match", "contains", "regex", "json_schema", "numeric"})
 
 
 @dataclass(frozen=True)
 class Checked:
     prepared: Prepared
     can_show: tuple[str, ...]
-    """What this number of rows can and cannot tell."""
+    """What is answered already, and what this number of rows can and cannot tell."""
     warnings: tuple[str, ...]
 
 
@@ -58,7 +62,8 @@ def check(config: Config, *, out: Path | None = None, limit: int | None = None) 
             faults += error.faults
     if faults:
         raise UserError(*faults)
-    prepared = replace(prepared, plans=[_counted(plan, prepared) for plan in prepared.plans])
+    left, there_already = owed.plans(prepared)
+    prepared = replace(prepared, plans=[_counted(plan, prepared) for plan in left])
     too_long = _rows_over_max_length(prepared)
     groups = scoring.group_numbers(data.test)
     unreachable = out_of_reach(
@@ -70,8 +75,9 @@ def check(config: Config, *, out: Path | None = None, limit: int | None = None) 
     )
     tuning.check_base(config)
     can_show = [
-        *_resolution(config, len(data.test), grouped=groups is not None),
-        *_needed_right(config, len(data.test)),
+        *there_already,
+        *_resolution(config, len(data.test), None if groups is None else int(groups.max()) + 1),
+        *_needed_right(config, len(data.test), groups),
         *(one.sentence() for one in unreachable),
     ]
     if not config.thresholds:
@@ -79,6 +85,7 @@ def check(config: Config, *, out: Path | None = None, limit: int | None = None) 
     warnings = (
         *data.warnings,
         *scoring.check_gold(data.test, config.task),
+        *judging.uncalibrated_so_far(config, data.test),
         *_missing_keys(config),
         *_hub_ids(config),
         *too_long,
@@ -112,11 +119,11 @@ def _counted(plan: planning.CandidatePlan, prepared: Prepared) -> planning.Candi
     counts = _own_tokens(candidate, config.task, requests[:: max(1, len(requests) // TOKENIZED)])
     if not counts:
         return plan
-    tokens_in = round(sum(counts) / len(counts) * len(requests))
+    tokens_in = round(sum(counts) / len(counts) * plan.requests)
     return replace(
         plan,
         input_tokens=tokens_in,
-        minutes=planning.local_minutes(candidate, config.task, len(requests), tokens_in, plan.output_tokens),
+        minutes=planning.local_minutes(candidate, config.task, plan.requests, tokens_in, plan.output_tokens),
         assumes=f"{plan.assumes}; input tokens as its tokenizer counts {len(counts):,} of the requests",
     )
 
@@ -166,22 +173,24 @@ def _rows_over_max_length(prepared: Prepared) -> list[str]:
     )
 
 
-def _resolution(config: Config, n: int, *, grouped: bool) -> list[str]:
+def _resolution(config: Config, n: int, groups: int | None) -> list[str]:
     """How fine a difference n rows show, and how many rows the thresholds on shares of rows take."""
     level = (1 - config.decide.confidence) / 2
-    rows = "rows, taken one by one though they come in groups" if grouped else "rows"
-    width = power.half_width(TYPICAL_SHARE, n, level)
-    smallest = power.detectable_difference(n, DIFFER, level)
-    told = f"a true difference of {smallest:.1%}" if smallest is not None else "no true difference that small"
-    lines = [
-        f"with {n:,} {rows}, a share near {TYPICAL_SHARE:.0%} is known to about {width:.1%} either way; of two candidates that "
-        f"differ on {DIFFER:.0%} of the rows, {told} is shown with {power.CHANCE:.0%} chance"
-    ]
+    lines = [f"with {n:,} rows, {_shown_by(n, level)}"]
+    if groups is not None:
+        lines = [
+            f"with {n:,} rows in {groups:,} groups: where rows of a group are independent, {_shown_by(n, level)}",
+            f"where rows of a group are right or wrong together, they count as {groups:,} rows: {_shown_by(groups, level)}",
+        ]
+    level /= len(config.candidates)
     for threshold in config.parsed_thresholds:
         if threshold.metric in SHARES and threshold.op == ">=" and 0 < threshold.bound < 1:
             true = (1 + threshold.bound) / 2
-            needed = power.rows_to_show(threshold.bound, true, level / len(config.candidates))
+            needed = power.rows_to_show(threshold.bound, true, level)
             takes = f"about {needed:,} rows" if needed else "more than 100,000 rows"
+            if groups is not None and needed:
+                least = rows_needed_to_pass(threshold.bound, level)
+                takes += f" in at least {least:,} groups (as many groups as rows, where the rows of a group are alike)"
             lines.append(
                 f"{threshold.metric} {threshold.require}: a candidate truly right on {true:.1%} takes {takes} to be shown to "
                 f"pass with {power.CHANCE:.0%} chance"
@@ -189,20 +198,59 @@ def _resolution(config: Config, n: int, *, grouped: bool) -> list[str]:
     return lines
 
 
-def _needed_right(config: Config, n: int) -> list[str]:
-    """How many rows must be right before a share is shown to reach its threshold."""
+def _shown_by(n: int, level: float) -> str:
+    width = power.half_width(TYPICAL_SHARE, n, level)
+    smallest = power.detectable_difference(n, DIFFER, level)
+    told = f"a true difference of {smallest:.1%}" if smallest is not None else "no true difference that small"
+    return (
+        f"a share near {TYPICAL_SHARE:.0%} is known to about {width:.1%} either way; of two candidates that "
+        f"differ on {DIFFER:.0%} of the rows, {told} is shown with {power.CHANCE:.0%} chance"
+    )
+
+
+def _needed_right(config: Config, n: int, groups: NDArray[np.int_] | None) -> list[str]:
+    """How many rows must be right before a share is shown to reach its threshold, by the verdict's own interval."""
     level = (1 - config.decide.confidence) / 2 / len(config.candidates)
     lines = []
     for threshold in config.parsed_thresholds:
         if threshold.metric not in SHARES or threshold.op != ">=":
             continue
-        needed = next((k for k in range(n + 1) if clopper_pearson(k, n, level)[0] >= threshold.bound), None)
-        if needed is not None:
+        if groups is None:
+            needed = _right_to_meet(threshold, np.arange(n), None, level)
+            if needed is not None:
+                lines.append(f"{threshold.metric} {threshold.require} is shown once {_of(needed, n)} are right")
+            continue
+        together = np.argsort(groups, kind="stable")
+        place = np.empty(n, dtype=int)  # of each row within its group
+        place[together] = np.arange(n) - np.searchsorted(groups[together], groups[together])
+        apart, alike = (
+            _right_to_meet(threshold, order, groups, level) for order in (np.lexsort((groups, place)), together)
+        )
+        if apart is not None and alike is not None:
             lines.append(
-                f"{threshold.metric} {threshold.require} is shown once {needed:,} of {n:,} rows are right "
-                f"({needed / n:.1%})"
+                f"{threshold.metric} {threshold.require} is shown once {_of(apart, n)} are right where the wrong ones are "
+                f"spread over the groups, {_of(alike, n)} where they are whole groups"
             )
     return lines
+
+
+def _right_to_meet(
+    threshold: Threshold, order: NDArray[np.int_], groups: NDArray[np.int_] | None, level: float
+) -> int | None:
+    """The fewest right rows that meet the threshold, where the rows that come first in `order` (n,) are the wrong ones."""
+
+    def met(right: int) -> bool:
+        rows = np.ones(order.size, dtype=bool)
+        rows[order[: order.size - right]] = False
+        return meets(proportion(rows, groups).ends(level)[0], threshold)
+
+    if not met(order.size):
+        return None
+    return bisect_left(range(order.size), True, key=met)
+
+
+def _of(right: int, n: int) -> str:
+    return f"{right:,} of {n:,} rows ({right / n:.1%})"
 
 
 def _training(prepared: Prepared) -> list[str]:
@@ -242,7 +290,7 @@ def show(checked: Checked, console: Console, command: str = "evalft assess") -> 
     """As plain lines and one table, readable at 80 columns; `command` is what starts the run."""
     from rich.table import Table
 
-    from evalft.reporting.text import printable
+    from evalft.reporting.text import cut_in_the_middle, printable
 
     prepared = checked.prepared
     config, data = prepared.config, prepared.data
@@ -256,23 +304,28 @@ def show(checked: Checked, console: Console, command: str = "evalft assess") -> 
     )
     for words in data.assumed:
         line(f"- {words}")
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column, justify in (("candidate", "left"), ("requests", "right"), ("tokens in", "right"), ("out", "right")):
-        table.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    for column in ("about USD", "at most", "min", "GB"):
-        table.add_column(column, justify="right")
     plans = [*prepared.plans, *judging.plans(config, data.test)]
-    for plan in plans:
-        table.add_row(
-            printable(plan.name),
+    heads = ("candidate", "requests", "tokens in", "out", "about USD", "at most", "min", "GB")
+    rows = [
+        (
             f"{plan.requests:,}",
             f"{plan.input_tokens:,}",
             f"{plan.output_tokens:,}",
             f"{plan.usd:.4f}",
             f"{plan.worst_usd:.4f}",
-            "" if plan.minutes is None else f"{plan.minutes:.1f}",
+            "" if plan.minutes is None else "< 0.1" if plan.minutes < 0.05 else f"{plan.minutes:.1f}",
             "" if plan.memory_gb is None else f"{plan.memory_gb:.2f}",
         )
+        for plan in plans
+    ]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(heads[0], no_wrap=True)
+    for head in heads[1:]:
+        table.add_column(head, justify="right", no_wrap=True)
+    widths = [max(map(len, column)) for column in zip(heads[1:], *rows, strict=True)]
+    room = console.width - sum(widths) - 2 * len(widths)
+    for plan, cells in zip(plans, rows, strict=True):
+        table.add_row(cut_in_the_middle(printable(plan.name), room), *cells)
     say(table)
     for plan in plans:
         line(f"- {plan.name}: {plan.assumes}; max_tokens {plan.max_tokens}")

@@ -7,6 +7,7 @@ it (macro F1, AUC). A p-value is the level at which the interval's end reaches 0
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from evalft.metrics.measure import Measure
 from evalft.metrics.names import COSTS
 from evalft.records import Example, Score
-from evalft.stats.interval import Interval
+from evalft.stats.interval import Interval, unbounded
 from evalft.stats.level import level_reached
 from evalft.stats.paired import paired_difference, paired_statistic
 
@@ -185,13 +186,32 @@ def _without_row_scores(
             if not old.cells.size == new.cells.size == n:
                 raise ValueError(f"{name}: measured on {old.cells.size} and {new.cells.size} rows, {n} are matched")
             difference = paired_statistic(
-                (old.statistic, old.cells), (new.statistic, new.cells), groups=groups, seed=seed
+                (old.statistic, old.cells),
+                (new.statistic, new.cells),
+                groups=groups,
+                seed=seed,
+                furthest=math.inf if new.bounds is None else new.bounds[1] - new.bounds[0],
             )
+            why_not = next(filter(None, (_no_interval(side, groups, seed) for side in (old, new))), None)
+            if difference.value is not None and why_not is not None:
+                difference = replace(difference, ends=unbounded, reason=why_not)
             if difference.value is None:  # the measure knows why
                 reasons = (side.interval(groups, seed).reason for side in (old, new) if _value(side) is None)
                 difference = replace(difference, reason=next(filter(None, reasons), difference.reason))
             found[name] = estimate(difference, confidence, _value(old), _value(new))
     return found
+
+
+def _no_interval(side: Measure, groups: NDArray[np.int_] | None, seed: int) -> str | None:
+    """Why one side has no interval, where a few resamples do not move it (an interval costs thousands: not asked else)."""
+    n, rng, values = side.cells.size, np.random.default_rng(seed), set[float]()
+    for _ in range(10 if n else 0):
+        weights = np.bincount(side.cells[rng.integers(n, size=n)], minlength=int(side.cells.max()) + 1)
+        values.add(float(side.statistic(weights.astype(np.float64)[None, :])[0]))
+        if len(values) > 1:
+            return None
+    found = side.interval(groups, seed)
+    return found.reason if found.ends is unbounded else None
 
 
 def _value(measure: Measure) -> float | None:

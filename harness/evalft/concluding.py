@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evalft import comparison, errors, judging, planning, prices, scoring, summary
+from evalft.candidates import recorded
 from evalft.config import CandidateConfig, shown_spec
 from evalft.decision.evidence import LOWER_IS_BETTER, Evidence, Setting, TrainingPlan
 from evalft.decision.tuning import trainable_base
@@ -77,6 +78,7 @@ def conclude(
     missing: dict[str, int] = {}
     basis: dict[str, str] = {}
     given: dict[str, _Given] = {}
+    absent: dict[str, int] = {}
     judged = judging.collect(config, data.test, folder, judging.given_scores(prepared.own_config))
     owed = judged.owed + judged.stopped if judged else 0
     for candidate, plan in zip(config.candidates, prepared.plans, strict=True):
@@ -96,6 +98,7 @@ def conclude(
         if judged:
             found = scored[name].intervals
             scored[name] = replace(scored[name], intervals={**found, "judge": judged.interval(found["judge"])})
+        absent[name] = recorded.absent(outcomes) if candidate.provider == "file" else 0
         folder.write_scores(name, scored[name].scores)
     partial = why_partial or ("interrupted" if any(missing.values()) or (judged and judged.owed) else None)
     decision, before = (None, None) if partial else _decisions(prepared, scored, judged)
@@ -116,6 +119,7 @@ def conclude(
         billed={name: found.billed_usd for name, found in given.items()},
         cached={name: found.cached for name, found in given.items()},
         fastest_slowest={name: found.fastest_slowest for name, found in given.items()},
+        absent=absent,
         judge=judged.facts if judged else None,
         notes=[*data.assumed, *_targets_reviewed(prepared), *_near_ties(given)],
         warnings=[
@@ -394,12 +398,9 @@ def _spent(prepared: Prepared, scored: Mapping[str, Scored], manifest: Mapping[s
     """New money and machine time of this run folder; cached answers cost nothing again."""
     ledger = Ledger(prepared.folder.file("spending"), prepared.config.limits.max_cost_usd)
     ledger.close()
-    gpu_hours = 0.0
-    for plan in prepared.plans:
-        then = price_then(plan.name, manifest)
-        if isinstance(then, HourPrice) and manifest.get("runs_on", {}).get(plan.name, "cpu") != "cpu" and then.gpu:
-            new = (o for o in prepared.folder.read_predictions(plan.name) if not o.cached)
-            gpu_hours += sum(o.cost_usd or 0.0 for o in new) / then.gpu
+    gpu_hours = sum(_gpu_hours(plan.name, plan.name, prepared.folder, manifest) for plan in prepared.plans)
+    for judge in prepared.config.judge.model if prepared.config.judge else ():
+        gpu_hours += _gpu_hours(f"judge {judge.name}", judge.name, prepared.folder.part("judge"), manifest)
     hours = {"cpu": 0.0, "gpu": 0.0}
     for stage in _stages(prepared.folder):
         if report := stage["training"]:
@@ -414,6 +415,14 @@ def _spent(prepared: Prepared, scored: Mapping[str, Scored], manifest: Mapping[s
         "cached_requests": ledger.cached_requests,
         "unresolved_usd": ledger.lost_usd,
     }
+
+
+def _gpu_hours(title: str, name: str, folder: RunFolder, manifest: Mapping[str, Any]) -> float:
+    """Of the answers of one local model in `folder`, those from the cache not counted; 0 where it ran on no GPU."""
+    then = price_then(title, manifest)
+    if not isinstance(then, HourPrice) or not then.gpu or manifest.get("runs_on", {}).get(title, "cpu") == "cpu":
+        return 0.0
+    return sum(one.cost_usd or 0.0 for one in folder.read_predictions(name) if not one.cached) / then.gpu
 
 
 def _stages(folder: RunFolder) -> list[dict[str, Any]]:

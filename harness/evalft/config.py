@@ -715,12 +715,12 @@ def _with_absolute_paths(config: Config, folder: Path) -> Config:
 
 
 def shown_spec(spec: str) -> str:
-    """A model spec as a person would write it: a folder below the working folder relative to it."""
+    """A model spec as a person would write it: a folder below the working folder relative to it, another one whole."""
     kind, _, rest = spec.partition(":")
-    path = Path(rest)
-    if kind in ("hf", "file") and path.is_absolute() and path.is_relative_to(Path.cwd()):
-        return f"{kind}:{path.relative_to(Path.cwd())}"
-    return spec
+    path = Path(os.path.normpath(rest))
+    if kind not in ("hf", "file") or not path.is_absolute():
+        return spec
+    return f"{kind}:{path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}"
 
 
 def as_data(config: Config) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What happens, as JSON lines for a program that watches: one object a line, `event` and `at` (seconds since the epoch) in each.
 
     started    command, task, type, examples, folder, candidates [{name, model, requests}]
-    choices    candidate (null: the data), lines: what the program chose, as log.txt has it
+    choices    candidate (null: the data), lines: what the program chose or slowed down for, as log.txt has it
     plan       check only: candidate, requests, input_tokens, output_tokens, usd, worst_usd, minutes, memory_gb, assumes
     progress   name, done, total, metric, score, low, high, failures {kind: count}, cached, usd_spent: every 5 %
     training   stage, step, steps, loss, seconds

@@ -49,6 +49,8 @@ SAME_ERRORS = 3
 TEMPORARY = ("HTTP 502", "HTTP 503", "HTTP 504", "HTTP 529")
 OUTAGE_S = (10.0, 20.0)
 """Before the last of them, where the status says that it is not about the request but about the moment."""
+TOLD_AFTER = 3
+"""Tries of a row, from which on each further one is told."""
 
 Notify = Callable[[Outcome], None]
 Ask = Callable[[], Awaitable[Attempt]]
@@ -69,7 +71,9 @@ class Asking:
         notify: Notify,
         stop: asyncio.Event,
         say: Callable[[Iterable[str]], None] = lambda lines: None,
+        tell: Callable[[str], None] = lambda _line: None,
     ) -> None:
+        """`tell` is given a line where a row is asked again and again, and where asking becomes slower."""
         self.candidate = candidate
         self.choices: list[str] = []
         self.stopped_because: str | None = None
@@ -79,7 +83,9 @@ class Asking:
         self._cache: Cache | None = None
         self._writer: IO[str] | None = None
         self._asked = False
-        self._pace = Pace(limits.concurrency)
+        self._tell, self._pace = tell, Pace(limits.concurrency, tell)
+        self.asked_again: dict[tuple[int, int], int] = {}
+        """How often the rows were tried that have no answer yet and are tried again."""
         self._answered = False
         self._done = _Places()
         self._billed_before: dict[tuple[int, int], tuple[float, Usage | None]] = {}
@@ -347,6 +353,9 @@ class Asking:
                 await self._ledger.settle(number, billed)
                 return outcome, attempt
             await self._ledger.settle(number, billed)
+            self.asked_again[request.index, request.repeat] = tries
+            if tries >= TOLD_AFTER and not attempt.throttled:
+                self._tell(f"row {request.id}: try {tries + 1} of at most {most}: {_said(attempt)}")
             await pace.sleep(wait_s)
 
     def _left(
@@ -395,6 +404,7 @@ class Asking:
         self._answered |= isinstance(outcome, Prediction)
         self._in_order, self._last = self._in_order and place > self._last, place
         self._done.add(*place)
+        self.asked_again.pop(place, None)
         self._notify(outcome)
 
 

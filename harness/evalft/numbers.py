@@ -22,6 +22,7 @@ Unit = Literal["score", "usd", "seconds"]
 End = Literal["low", "high"]
 
 NOT_MEASURED = "not measured"
+NO_INTERVAL = "no interval"
 _WIDE = Context(prec=700)
 """Room for any float at any number of decimals: quantize never overflows."""
 
@@ -64,7 +65,7 @@ def interval(
     """Both ends: "0.884 to 0.951"; one that the data does not bound is said: "at least 0.884"."""
     low, high = (x if x is not None and math.isfinite(x) else None for x in (low, high))
     if value is None or (low is None and high is None):
-        return "no interval"
+        return NO_INTERVAL
     if high is None:
         return f"at least {end(low, 'low', unit, beside=value, threshold=threshold)}"
     if low is None:
@@ -73,6 +74,11 @@ def interval(
         f"{end(low, 'low', unit, beside=value, threshold=threshold)} to "
         f"{end(high, 'high', unit, beside=value, threshold=threshold)}"
     )
+
+
+def at_confidence(share: float, ends: str) -> str:
+    """ "95 % interval 0.884 to 0.951"; "no interval" as it is."""
+    return ends if ends == NO_INTERVAL else f"{confidence(share)} interval {ends}"
 
 
 def requirement(threshold: Threshold) -> str:

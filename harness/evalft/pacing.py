@@ -23,7 +23,7 @@ import asyncio
 import contextlib
 import heapq
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from evalft.candidates import Attempt, RateLimit, Resource
@@ -60,6 +60,8 @@ FREE_SHARE = 0.2
 """Of a stated limit: while more remains, requests are not spaced."""
 LATE_S = 0.05
 """What a timer that fires late may catch up."""
+SLOWER = 0.9
+"""A rate below so much of the one last told is told."""
 
 
 @dataclass(slots=True)
@@ -184,8 +186,11 @@ class Limit:
 class Pace:
     """The places in flight of one candidate, given out at the rate its provider serves."""
 
-    def __init__(self, ceiling: int) -> None:
+    def __init__(self, ceiling: int, tell: Callable[[str], None] = lambda _line: None) -> None:
+        """`tell` is given a line wherever asking becomes slower."""
         self._ceiling = ceiling
+        self._tell = tell
+        self._told: dict[Resource, float] = {"requests": math.inf, "tokens": math.inf}
         self._places = min(ceiling, FIRST_IN_FLIGHT)
         self._in_flight = 0
         self._limits: dict[Resource, Limit] = {"requests": Limit(), "tokens": Limit()}
@@ -282,10 +287,21 @@ class Pace:
                 self._hold_until = max(self._hold_until, now + wait_s)
             again_at = max(now, self._hold_until)
             limit.refuse(ticket.took[resource], ticket.sent_at, ticket.gone[resource], again_at)
+            self._tell_if_slower(again_at, getattr(attempt.outcome, "message", ""))
         elif not attempt.retry and not attempt.stops:
             self._places = min(self._ceiling, self._places + 1)
             self._tokens.learn(ticket.size_bytes, attempt.outcome.usage)
+            self._tell_if_slower(now, "little remains of the limit that its headers state")
         self._give_places()
+
+    def _tell_if_slower(self, at: float, why: str) -> None:
+        for resource, limit in self._limits.items():
+            rate, told = limit.rate(at), self._told[resource]
+            if rate < SLOWER * told:
+                before = f"{60 * told:,.0f}" if math.isfinite(told) else "no limit"
+                self._tell(f"slower, from {before} to {60 * rate:,.0f} {resource} a minute: {why}")
+            if rate < SLOWER * told or told < rate < math.inf:
+                self._told[resource] = rate
 
     @property
     def server_is_down(self) -> bool:

@@ -147,7 +147,10 @@ def _assess(prepared: Prepared, progress: Progress) -> Assessment:
     manifest = folder.manifest()
     plans = [*prepared.plans, *judging.plans(config, prepared.data.test)]
     if manifest.get("stages", {}).get("assess") != "done" and any(plan.usd for plan in plans):
-        progress.say([planning.dollars(plans, config.limits.max_cost_usd)])
+        uncalibrated = judging.uncalibrated_so_far(config, prepared.data.test)
+        progress.say(
+            [planning.dollars(plans, config.limits.max_cost_usd), *(f"warning: {line}" for line in uncalibrated)]
+        )
     folder.stage("assess", "running")
     jobs = [
         Job(

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from evalft import hyperparameters, token_counts
+from evalft.answers import SCHEMA_KEY
 from evalft.config import CandidateConfig, Config, TaskConfig
 from evalft.prices import HourPrice, TokenPrice, hour_price, live_price, token_price
 from evalft.prompts import Request, target_text
@@ -99,16 +100,19 @@ def plan(
     examples: Sequence[Example],
     requests: Mapping[str, Sequence[Request]],
     seen: Mapping[str, Seen] = MappingProxyType({}),
+    schema_bytes: Mapping[str, int] = MappingProxyType({}),
 ) -> list[CandidatePlan]:
-    """One plan per candidate; `seen` is what earlier answers were billed, by name. Raises UserError where a price is not
-    known."""
-    answers = predicted_output(task, examples)
+    """One plan per candidate. By name: `seen`, what earlier answers were billed; `schema_bytes`, the size of the schema
+    sent to those that are asked for JSON. Raises UserError where a price is not known."""
+    as_text = predicted_output(task, examples)
+    as_json = predicted_output(task, examples, as_json=True) if schema_bytes else as_text
     plans = []
     for candidate in config.candidates:
         asked = requests[candidate.name]
         limit = max_tokens(candidate, task, examples)
         tokens_in = token_counts.of_requests(asked)
-        tokens_out = answers * candidate.samples
+        answers = as_json if candidate.name in schema_bytes else as_text
+        tokens_out = round(answers * len(asked) / max(1, len(examples)))
         if candidate.provider == "file":
             price = token_price(candidate) if candidate.price else None
             plans.append(
@@ -136,6 +140,7 @@ def plan(
         reasoning = limit // 4 * len(asked) if is_reasoning(candidate) else 0
         usd = (tokens_in * price.input + (tokens_out + reasoning) * price.output) / 1e6
         most_in = token_counts.text_bytes(asked) + sum(16 * len(request.messages) + 32 for request in asked)
+        most_in += schema_bytes.get(candidate.name, 0) * len(asked)
         worst = (most_in * price.input + limit * len(asked) * price.output) / 1e6
         answer_s = before.latency_s if before else SECONDS_PER_ANSWER
         minutes = len(asked) * answer_s / min(config.limits.concurrency, max(1, len(asked))) / 60
@@ -156,6 +161,7 @@ def plan(
             CandidatePlan(
                 candidate.name, len(asked), tokens_in, tokens_out + reasoning, limit, usd, worst, minutes, None, price,
                 f"{known}; answers as long as the targets"
+                + (" as JSON" if candidate.name in schema_bytes else "")
                 + (", and thinking a quarter of max_tokens" if reasoning else ""),
             )
         )  # fmt: skip
@@ -167,10 +173,15 @@ def _worst_usd(request: Request, limit: int, price: TokenPrice) -> float:
     return (most_in * price.input + limit * price.output) / 1e6
 
 
-def predicted_output(task: TaskConfig, examples: Sequence[Example]) -> int:
-    """Tokens of the answers that a perfect candidate gives."""
-    targets = Computed(len(examples), lambda i: [target_text(task, examples[i].target)])
-    return round(token_counts.of_texts(targets))
+def predicted_output(task: TaskConfig, examples: Sequence[Example], *, as_json: bool = False) -> int:
+    """Tokens of the answers that a perfect candidate gives; `as_json`: in the form of `answers.SCHEMA_KEY`."""
+
+    def answer(target: str | tuple[str, ...]) -> str:
+        if not as_json:
+            return target_text(task, target)
+        return json.dumps({SCHEMA_KEY[task.type or "classification"]: target}, ensure_ascii=False)
+
+    return round(token_counts.of_texts(Computed(len(examples), lambda i: [answer(examples[i].target)])))
 
 
 def local_minutes(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from evalft import candidates, judging, planning, prompts, scoring, shots, testset, usage_seen
-from evalft.candidates import recorded
+from evalft.candidates import recorded, structured
 from evalft.candidates.model_files import ModelFiles, reads_raw_input, share_that_fits
 from evalft.config import CandidateConfig, Config, ShotsConfig, digest, shown_spec
 from evalft.decision.reach import thresholds_in_doubt
@@ -74,7 +74,7 @@ def prepare(
     for candidate in grown.candidates:
         if candidate.name not in requests:
             requests[candidate.name] = _requests(config, candidate, data)
-    plans = planning.plan(grown, config.task, data.test, requests, usage_seen.read(grown))
+    plans = planning.plan(grown, config.task, data.test, requests, usage_seen.read(grown), schema_bytes(grown))
     return Prepared(grown, config, data, requests, plans, folder, whole, asked, roles)
 
 
@@ -162,16 +162,27 @@ def _with_prompts(config: Config, data: TestSet) -> tuple[Config, list[str]]:
     return config.model_copy(update={"candidates": settled}), said
 
 
+def schema_bytes(config: Config) -> dict[str, int]:
+    """The candidates of endpoints that are asked for JSON of the labels, and the bytes of the schema sent along."""
+    task = config.task
+    return {
+        one.name: len(json.dumps(structured.response_format(task.type or "classification", task.labels or ())))
+        for one in config.candidates
+        if one.provider not in ("hf", "file", "fake") and structured.is_asked_for(one, task)
+    }
+
+
 def _requests(config: Config, candidate: CandidateConfig, data: TestSet) -> Sequence[Request]:
-    return requests_for(config, candidate, data.test, train=data.train)
+    held_out = len(data.dev) if config.task.dev is None else 0
+    return requests_for(config, candidate, data.test, train=data.train, held_out=held_out)
 
 
 def requests_for(
-    config: Config, candidate: CandidateConfig, rows: Sequence[Example], *, train: Sequence[Example]
+    config: Config, candidate: CandidateConfig, rows: Sequence[Example], *, train: Sequence[Example], held_out: int = 0
 ) -> Sequence[Request]:
     """`rows` as this candidate is asked them, `samples` times each; its shots are from `train`."""
     raw = candidate.provider == "hf" and reads_raw_input(candidate.model_id)
-    messages = prompts.prompter(config.task, candidate, train, raw=raw)
+    messages = prompts.prompter(config.task, candidate, train, raw=raw, held_out=held_out)
     return prompts.kept(
         Request(example.id, index, repeat, asked)
         for index, example in enumerate(rows)

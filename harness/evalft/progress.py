@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -26,6 +26,8 @@ from evalft.stats.proportion import clopper_pearson
 PLAIN_EVERY_S = 10.0
 TRAINING_EVERY_S = 5.0
 EVENTS_PER_CANDIDATE = 20
+STALLED = 10, 5.0
+"""So many usual gaps between outcomes, and seconds, without one: what comes is not known from the pace that was."""
 
 RowScore = Callable[[Outcome], float]
 """Primary metric of one answered example, 0..1."""
@@ -48,6 +50,8 @@ class _Line:
     latest: deque[float] = field(default_factory=lambda: deque(maxlen=100))
     """When the last outcomes came: the pace of now, not of the first request and of loading."""
     finished: bool = False
+    asked_again: Collection[object] = ()
+    """Rows without an answer so far that are tried again; grows and shrinks as they are."""
 
     def take(self, outcome: Outcome) -> None:
         self.done += 1
@@ -76,13 +80,17 @@ class _Line:
     def left(self) -> str:
         if self.finished or len(self.latest) < 10:
             return ""
-        seconds = (time.monotonic() - self.latest[0]) / (len(self.latest) - 1) * (self.total - self.done)
-        return f"{_duration(seconds)} left"
+        now, gap = time.monotonic(), (self.latest[-1] - self.latest[0]) / (len(self.latest) - 1)
+        if now - self.latest[-1] > max(STALLED[0] * gap, STALLED[1]) or self.total - self.done <= len(self.asked_again):
+            return ""
+        return f"{_duration((now - self.latest[0]) / (len(self.latest) - 1) * (self.total - self.done))} left"
 
-    def troubles(self) -> tuple[str, str]:
-        """(failures by kind, how many were not asked anew)."""
+    def troubles(self) -> tuple[str, str, str]:
+        """(failures by kind, how many were not asked anew, how many are being tried again)."""
         failed = ", ".join(f"{count} {kind}" for kind, count in self.failures.most_common())
-        return failed, f"{self.cached} from cache" if self.cached else ""
+        cached = f"{self.cached} from cache" if self.cached else ""
+        again = len(self.asked_again)
+        return failed, cached, f"{again} {'row is' if again == 1 else 'rows are'} being asked again" if again else ""
 
 
 def _duration(seconds: float) -> str:
@@ -133,6 +141,18 @@ class Progress(AbstractContextManager["Progress"]):
                 self._emit_progress(line)
 
         return take
+
+    def watch_asked_again(self, name: str, rows: Collection[object]) -> None:
+        for line in self._lines:
+            if line.name == name:
+                line.asked_again = rows
+
+    def trouble(self, name: str, line: str) -> None:
+        """What slows a candidate down; on a terminal its line is there anyway, elsewhere it may be time for one."""
+        self.choices(name, [line])
+        for one in self._lines:
+            if one.name == name:
+                self._plain(one)
 
     def finished(self, name: str) -> None:
         for line in self._lines:

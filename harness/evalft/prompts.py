@@ -170,12 +170,18 @@ def _compiled(text: str, where: str) -> Callable[[Mapping[str, object]], Iterato
 
 
 def prompter(
-    task: TaskConfig, candidate: CandidateConfig, train: Sequence[Example], *, raw: bool = False, seed: int = 0
+    task: TaskConfig,
+    candidate: CandidateConfig,
+    train: Sequence[Example],
+    *,
+    raw: bool = False,
+    seed: int = 0,
+    held_out: int = 0,
 ) -> Callable[[Example], tuple[Message, ...]]:
     """A function from an example to the messages this candidate is asked with.
 
     Shots are train rows, as `evalft.shots` picks them. `raw` asks with the input alone (sequence classifiers take no
-    instruction). Raises UserError where the template or the shots cannot be made.
+    instruction). `held_out`: how many train rows were set aside as dev rows. Raises UserError where the template or the shots cannot be made.
     """
     if raw:
         return lambda example: ({"role": "user", "content": _plain(example.input)},)
@@ -184,9 +190,13 @@ def prompter(
     faults = check(template_text, where)
     if candidate.shots.count > len(train):
         have = f"there are only {len(train)} train rows" if train else "there are no train rows"
+        if held_out:
+            have += f" beside {held_out} that are held out as dev rows, which no shot comes from"
+            remedy = f"ask for {len(train)} at most, add train rows, or name dev rows of their own at task.dev"
+        else:
+            remedy = "name a file at task.train, or make one with `evalft init --split`"
         faults.append(
-            f"candidate {candidate.name}: shots: {candidate.shots.count}: {have}; shots never come from test: "
-            "name a file at task.train, or make one with `evalft init --split`"
+            f"candidate {candidate.name}: shots: {candidate.shots.count}: {have}; shots never come from test: {remedy}"
         )
     if faults:
         raise UserError(*faults)

@@ -99,6 +99,8 @@ class Prediction:
     """The day (ISO, UTC) that a cached answer was given."""
     near_tie: bool = False
     """Greedy decoding here chose a token where the two largest logits were closer than rounding may be."""
+    batch: int | None = None
+    """The same number: answered together, so that latency_s is one measurement. None: alone, or not known (older files)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,7 @@ def build(
     billed: Mapping[str, float | None],
     cached: Mapping[str, Mapping[str, Any] | None],
     fastest_slowest: Mapping[str, tuple[float, float] | None],
+    absent: Mapping[str, int],
     notes: Sequence[str],
     warnings: Sequence[str],
     roles: Mapping[str, Role],
@@ -130,6 +131,7 @@ def build(
             billed_usd=billed[candidate.name],
             cached=cached[candidate.name],
             seen_s=fastest_slowest[candidate.name],
+            absent=absent[candidate.name],
             total=len(data.test),
             choices=manifest.get("choices", {}).get(candidate.name, []),
         )
@@ -194,6 +196,7 @@ def _candidate(
     billed_usd: float | None,
     cached: Mapping[str, Any] | None,
     seen_s: tuple[float, float] | None,
+    absent: int,
     total: int,
     choices: Sequence[str],
 ) -> dict[str, Any]:
@@ -228,7 +231,8 @@ def _candidate(
             "scored": covered.scored,
             "rescued": covered.rescued,
             "failures": dict(covered.failures),
-        },
+        }
+        | ({"absent": absent} if absent else {}),
         "thresholds": {metric: _threshold(asdict(result)) for metric, result in status.thresholds.items()}
         if status
         else None,

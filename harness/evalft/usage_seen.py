@@ -1,6 +1,7 @@
 """What earlier answers of a model were billed and how long they took: `check` predicts the next run's tokens by it.
 
-One small JSON file beside the response cache, an entry per endpoint and model, of the last run that asked it enough.
+One small JSON file beside the response cache, an entry per endpoint, model and task, of the last run that asked it enough:
+what another task's texts and answers took says little of this one's.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ from typing import Any
 
 from evalft import cache, token_counts
 from evalft.candidates.api import openai_base_url
-from evalft.config import CandidateConfig, Config
+from evalft.config import CandidateConfig, Config, digest
 from evalft.errors import UserError
 from evalft.planning import Seen
 from evalft.prompts import Request
 from evalft.records import Outcome, Prediction
 from evalft.store import write_atomically
 
+MOST_ANSWERS = 10_000
+"""That are looked at: more of them say the same."""
 LEAST_ANSWERS = 20
 
 
@@ -38,10 +41,10 @@ def remember(
     candidate: CandidateConfig, config: Config, requests: Sequence[Request], outcomes: Sequence[Outcome]
 ) -> None:
     """Keep what one candidate's answers were billed, where there are enough of them."""
-    asked = {(request.index, request.repeat): request for request in requests}
+    asked = {(request.index, request.repeat): request for request in requests[:MOST_ANSWERS]}
     billed = [
         (asked[one.index, one.repeat], one.usage, one.latency_s)
-        for one in outcomes
+        for one in outcomes[:MOST_ANSWERS]
         if isinstance(one, Prediction) and one.tries == 1 and one.usage and not one.usage.estimated
         if one.latency_s is not None and (one.index, one.repeat) in asked
     ]
@@ -59,7 +62,8 @@ def remember(
 
 def _key(candidate: CandidateConfig, config: Config) -> str:
     provider = config.providers.get(candidate.provider)
-    return f"{provider.base_url if provider else openai_base_url()} {candidate.model_id}"
+    task = digest({name: getattr(config.task, name) for name in ("name", "type", "prompt", "system")})
+    return f"{provider.base_url if provider else openai_base_url()} {candidate.model_id} {task[:16]}"
 
 
 def _file() -> Path:

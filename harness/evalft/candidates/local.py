@@ -355,7 +355,7 @@ class LocalCandidate:
             start = time.perf_counter()
             given = self._answers(part, room)
             latency_s = time.perf_counter() - start
-            return [replace(outcome, latency_s=latency_s) for outcome in given]
+            return [_timed(outcome, latency_s, batch=part[0].request.index) for outcome in given]
 
         start = time.perf_counter()
         done = self._halving(timed, rows)
@@ -471,6 +471,12 @@ def _predicted(row: Row, **given: Any) -> Prediction:
     request = row.request
     usage = given.pop("usage", None) or Usage(len(row.tokens), 0)
     return Prediction(request.id, request.index, request.repeat, given.pop("text", None), usage=usage, **given)
+
+
+def _timed(outcome: Outcome, latency_s: float, *, batch: int) -> Outcome:
+    if isinstance(outcome, Failure):
+        return replace(outcome, latency_s=latency_s)
+    return replace(outcome, latency_s=latency_s, batch=batch)
 
 
 def _failed(row: Row, kind: FailureKind, message: str, **given: Any) -> Failure:

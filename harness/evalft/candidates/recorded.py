@@ -7,6 +7,7 @@ One row per answer, in any format that a test set may have (JSONL, JSON, CSV, TS
     labels                      instead of a text: a label, or a list of them
     probs                       {label: p}, or one column per label: probabilities, named `stated`
     cost_usd, latency_s, input_tokens, output_tokens
+    batch                       rows that share it and their latency_s were answered together: one measurement of time
     failure, message            how it failed, where it did: a run folder's predictions/*.jsonl is such a file
 """
 
@@ -32,6 +33,7 @@ from evalft.testset.rows import BadValue, Fault, Row, as_text, is_missing, liste
 
 BATCH = 1024
 ANSWER_COLUMNS = ("text", "answer", "prediction")
+NO_ANSWER = "has no answer for this row"
 SUM_TOLERANCE = 0.02
 """Probabilities that were rounded when they were written sum to nearly 1."""
 
@@ -75,6 +77,11 @@ def content_digest(spec: str) -> str | None:
     return sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
+def absent(outcomes: Sequence[Outcome]) -> int:
+    """How many rows the file has no answer for."""
+    return sum(isinstance(one, Failure) and one.message.endswith(NO_ANSWER) for one in outcomes)
+
+
 # ---------------------------------------------------------------- the answers of a file
 
 
@@ -92,7 +99,7 @@ class Answers:
         """The answer to one test row; one that is not there is the failure `empty`, of unknown cost."""
         position = index if self.by_id is None else self.by_id.get(id)
         if position is None or position >= len(self.outcomes):
-            return Failure(id, index, 0, "empty", f"{self.path} has no answer for this row", cost_usd=None)
+            return Failure(id, index, 0, "empty", f"{self.path} {NO_ANSWER}", cost_usd=None)
         return replace(self.outcomes[position], id=id, index=index)
 
 
@@ -146,6 +153,7 @@ def read(candidate: CandidateConfig, task: TaskConfig, price: TokenPrice | None)
     columns = _Columns.of(list(table.columns), task, table.path)
     faults, outcomes, first = list(table.faults), list[Outcome](), dict[str, int]()
     lines: dict[str, int] = {}
+    batches: dict[str, int] = {}
     for line, row in table:
         try:
             id = columns.id_of(row)
@@ -157,6 +165,10 @@ def read(candidate: CandidateConfig, task: TaskConfig, price: TokenPrice | None)
             continue
         if id is not None:
             first[id], lines[id] = len(outcomes), line
+        if isinstance(outcome, Prediction):  # one that names no batch stands alone, whatever its time
+            named = None if is_missing(row.get("batch")) else str(row["batch"])
+            number = len(outcomes) if named is None else batches.setdefault(named, len(outcomes))
+            outcome = replace(outcome, batch=number)
         outcomes.append(outcome)
     if faults:
         raise user_error(faults)

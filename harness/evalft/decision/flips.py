@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from evalft.config import Threshold
 from evalft.decision.evidence import COST, Evidence, Setting
@@ -65,31 +65,35 @@ def all_fail_flips(evidence: Sequence[Evidence], setting: Setting) -> tuple[str,
 
 
 def _looser(evidence: Sequence[Evidence], setting: Setting, threshold: Threshold, now: Evidence | None) -> str | None:
-    for end in _pass_ends(evidence, setting, threshold, met=False):
-        loose = _loosened(threshold, end)
+    for crossed in _pass_ends(evidence, setting, threshold, met=False):
+        loose = _loosened(threshold, crossed.end)
         if loose is None:
             continue
         thresholds = _with(setting.thresholds, loose)
         then = cheapest_passing(evidence, thresholds, setting.alpha)
         if then is not None and then is not now:
             instead = f" instead of {now.label}" if now is not None else ""
-            ends = _end_said(evidence, then, thresholds, loose, setting.alpha)
-            return f"{_said(loose, tighter=False)}: {then.label} would be shipped{instead}; {ends}"
+            own = _last_end(evidence, then, thresholds, loose, setting.alpha)
+            decides = crossed if meets(own.end, threshold) else own
+            return f"{_said(loose, tighter=False)}: {then.label} would be shipped{instead}; {decides.said(threshold, loose)}"
     return None
 
 
 def _tighter(evidence: Sequence[Evidence], setting: Setting, threshold: Threshold, now: Evidence | None) -> str | None:
     if now is None:
         return None
-    for end in _pass_ends(evidence, setting, threshold, met=True):
-        tight = _tightened(threshold, end)
+    for crossed in _pass_ends(evidence, setting, threshold, met=True):
+        tight = _tightened(threshold, crossed.end)
         if tight is None:
             continue
-        then = cheapest_passing(evidence, _with(setting.thresholds, tight), setting.alpha)
+        thresholds = _with(setting.thresholds, tight)
+        then = cheapest_passing(evidence, thresholds, setting.alpha)
         if then is not now:
             instead = "no candidate would" if then is None else f"{then.label} would be shipped instead"
-            ends = _end_said(evidence, now, setting.thresholds, threshold, setting.alpha)
-            return f"{_said(tight, tighter=True)}: {now.label} would no longer be shown to pass, {instead}; {ends}"
+            own = _last_end(evidence, now, thresholds, tight, setting.alpha)
+            decides = own if meets(own.end, threshold) else crossed
+            said = f"{now.label} would no longer be shown to pass, {instead}"
+            return f"{_said(tight, tighter=True)}: {said}; {decides.said(threshold, tight)}"
     return None
 
 
@@ -107,12 +111,36 @@ def _together(evidence: Sequence[Evidence], setting: Setting) -> Iterator[str]:
             yield f"{listed([_said(each, tighter=False) for each in moved])}, together: {one.label} would be shipped"
 
 
-def _pass_ends(evidence: Sequence[Evidence], setting: Setting, threshold: Threshold, *, met: bool) -> list[float]:
+@dataclass(frozen=True)
+class _End:
+    """The pessimistic end of `one` at one of Holm's levels."""
+
+    end: float
+    one: Evidence
+    level: float
+
+    def said(self, *bounds: Threshold) -> str:
+        """With as many digits as keep it on its side of each bound."""
+        end = max((quantity(bound.metric, self.end, bound.bound) for bound in bounds), key=len)
+        side = "lower" if bounds[0].op == ">=" else "upper"
+        return f"the {side} end of {self.one.name} is {end} at level {self.level:.3g}"
+
+
+def _pass_ends(evidence: Sequence[Evidence], setting: Setting, threshold: Threshold, *, met: bool) -> list[_End]:
     """Every pessimistic end at one of Holm's levels that does (not) meet the threshold, nearest to it first."""
     levels = [setting.alpha / m for m in range(1, len(evidence) + 1)]
-    ends = {pessimistic(one, threshold, level) for one in evidence for level in levels}
-    sided = [end for end in ends if math.isfinite(end) and meets(end, threshold) == met]
-    return sorted(sided, key=lambda end: abs(end - threshold.bound))
+    ends = [_End(pessimistic(one, threshold, level), one, level) for one in evidence for level in levels]
+    sided = [each for each in ends if math.isfinite(each.end) and meets(each.end, threshold) == met]
+    return sorted(sided, key=lambda each: abs(each.end - threshold.bound))
+
+
+def _last_end(
+    evidence: Sequence[Evidence], one: Evidence, thresholds: Sequence[Threshold], threshold: Threshold, alpha: float
+) -> _End:
+    """The end at the level at which `one` was accepted or last tried under `thresholds`."""
+    _, levels = passing(evidence, thresholds, alpha)
+    level = next(level for each, level in zip(evidence, levels, strict=True) if each is one)
+    return _End(pessimistic(one, threshold, level), one, level)
 
 
 def _loosened(threshold: Threshold, end: float) -> Threshold | None:
@@ -143,15 +171,6 @@ def _with(thresholds: Sequence[Threshold], *changed: Threshold) -> tuple[Thresho
 def _said(threshold: Threshold, *, tighter: bool) -> str:
     higher = (threshold.op == ">=") == tighter
     return f"{metric_name(threshold.metric)} {required(threshold)} (or {'higher' if higher else 'lower'}) instead"
-
-
-def _end_said(
-    evidence: Sequence[Evidence], one: Evidence, thresholds: Sequence[Threshold], threshold: Threshold, alpha: float
-) -> str:
-    _, levels = passing(evidence, thresholds, alpha)
-    level = next(level for each, level in zip(evidence, levels, strict=True) if each is one)
-    end = quantity(threshold.metric, pessimistic(one, threshold, level), threshold.bound)
-    return f"the {'lower' if threshold.op == '>=' else 'upper'} end of {one.name} is {end} at level {level:.3g}"
 
 
 # ---------------------------------------------------------------- prices

@@ -3,8 +3,9 @@
 Usable before anything is measured (`evalft check`): it needs the counts only. The first candidate to pass must do so at
 level alpha / m (Holm over m candidates), so:
 
-- a metric of row scores in 0..1 with every row right has a lower end of level ** (1 / n) (Clopper-Pearson); G groups
-  show no more than G rows would;
+- a metric of row scores in 0..1 with every row right has a lower end of level ** (1 / n) (Clopper-Pearson);
+- a share of rows in G groups has no higher one than G rows would; of other metrics of groups nothing is said, since errors
+  may tell more of their spread than no error does;
 - a latency quantile q is bounded above by the largest of n answers only where q ** n <= level.
 """
 
@@ -22,6 +23,8 @@ from evalft.stats.proportion import MIN_GROUPS, rows_needed_to_pass
 ROW_SCORED = frozenset(
     "accuracy strict_accuracy hamming brier exact_match contains regex json_schema numeric graded token_f1 judge".split()
 )
+SHARES = frozenset("accuracy strict_accuracy exact_match contains regex json_schema numeric".split())
+"""Shares of right rows."""
 ROW_SCORED_FAMILIES = ("precision", "recall", "f1", "jaccard", "balanced_accuracy")
 UNIT_INTERVAL = ("roc_auc", "pr_auc", "ece")
 """Also from 0 to 1, but what n rows can show of them depends on the class counts."""
@@ -100,7 +103,10 @@ def _out_of_reach(threshold: Threshold, n: int, groups: int | None, level: float
         return found(None, "row", f"{'1' if threshold.op == '>=' else '0'} exactly is never shown by a sample")
     if not _row_scored(metric):
         return None
-    needed, have, unit = (rows, n, "row") if groups is None else (max(rows, MIN_GROUPS), groups, "group")
+    if groups is None:
+        needed, have, unit = rows, n, "row"
+    else:
+        needed, have, unit = max(rows if metric in SHARES else 0, MIN_GROUPS), groups, "group"
     reason = f"{count(have, unit)} cannot show it at level {level:.3g} even with every answer right"
     return found(needed, unit, reason) if have < needed else None
 

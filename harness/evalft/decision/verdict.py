@@ -84,7 +84,7 @@ class _Rules:
         found = rows_to_settle(self.evidence, self.setting)
         if found.rows is not None and self.setting.decide.undecided == "stop":
             return self._more_test_data(found, found.rows, undecided, before)
-        return self._tune_or_stop((*before, f"Rule 2: {_neither(undecided, found)}"), found)
+        return self._tune_or_stop((*before, f"Rule 2: {_neither(undecided, found, self.setting)}"), found)
 
     # ------------------------------------------------------------ rule 1
 
@@ -172,7 +172,7 @@ class _Rules:
             "no candidate is shown to pass every threshold" if self.evidence else "no candidate was measured",
             *self._all_findings(),
             *(each.sentence() for each in self._out_of_reach()),
-            *([_neither(undecided, found)] if found is not None else []),
+            *([_neither(undecided, found, setting)] if found is not None else []),
             *(condition.sentence for condition in (unmet or conditions)),
             *([f"beware: {warning}"] if warning and not unmet else []),
         ]
@@ -264,10 +264,10 @@ def _stop_flips(unmet: Sequence[Condition]) -> list[str]:
     return [f"with {remedies} the verdict would be tune{also}"]
 
 
-def _neither(undecided: Sequence[Evidence], found: MoreData | None) -> str:
+def _neither(undecided: Sequence[Evidence], found: MoreData, setting: Setting) -> str:
     said = f"{listed([one.label for one in undecided])} {_are(undecided)} neither shown to pass nor to fail"
-    if found is None:
-        return said
+    if found.rows is None and setting.judge_cannot_decide:
+        return f"{said}: what is missing is people's scores of answers, not test rows"
     if found.rows is None:
         chance = f"a chance of only {found.chance_text} ({percent(CHANCE)} asked)"
         return f"{said}, and even {count(found.most, 'new row')} would settle it with {chance}"

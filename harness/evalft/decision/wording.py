@@ -76,7 +76,7 @@ def interval_text(one: Evidence, threshold: Threshold, confidence: float) -> str
     unit = numbers.unit_of(metric)
     value = numbers.number(interval.value, unit, threshold)
     ends = numbers.interval(interval.value, low, high, unit, threshold)
-    return f"{metric_name(metric)} {value} ({percent(confidence)} interval {ends}; required {required(threshold)})"
+    return f"{metric_name(metric)} {value} ({numbers.at_confidence(confidence, ends)}; required {required(threshold)})"
 
 
 def undecided_text(one: Evidence, threshold: Threshold, result: ThresholdResult, confidence: float) -> str:

@@ -18,6 +18,7 @@ from evalft.asking import Job
 from evalft.config import CandidateConfig, Config, MetricSpec, TaskConfig
 from evalft.errors import UserError
 from evalft.judging import people, rubric
+from evalft.judging.agreement import LABELS_NEEDED
 from evalft.judging.people import PersonScore
 from evalft.judging.questions import about, is_pairwise, questions, read_answers, scale_of_people
 from evalft.judging.words import Judged, collect
@@ -30,7 +31,7 @@ from evalft.testset.files import shown
 
 __all__ = [
     "Judged", "ask", "check", "collect", "given_scores", "is_pairwise", "keep_given", "plans", "read_answers",
-    "scale_of_people", "trials",
+    "scale_of_people", "trials", "uncalibrated_so_far",
 ]  # fmt: skip
 
 MAX_TOKENS = 512
@@ -64,6 +65,22 @@ def check(config: Config) -> list[str]:
     if own:
         said.append(f"judge: {', '.join(own)} is a candidate too; models tend to prefer their own answers")
     return said
+
+
+def uncalibrated_so_far(config: Config, rows: Sequence[Example]) -> list[str]:
+    """A warning where people have scored too few answers for the judge to decide anything, before it is paid for."""
+    if config.judge is None:
+        return []
+    answers = len(rows) * sum(candidate.samples for candidate in config.candidates)
+    given = len(given_scores(config))
+    if given >= min(LABELS_NEEDED, answers):
+        return []
+    section = "no judge.human" if config.judge.human is None else f"{given} in judge.human"
+    decides = " a threshold on it stays undecided" if "judge" in config.thresholds else " nothing rests on it"
+    return [
+        f"judge: uncalibrated until people have scored {LABELS_NEEDED} of its answers ({section}):{decides}; "
+        "`evalft review RUN` writes answers to score once there are some"
+    ]
 
 
 def given_scores(config: Config) -> list[PersonScore]:
@@ -144,6 +161,10 @@ def ask(config: Config, rows: Sequence[Example], folder: RunFolder, *, fresh: bo
     requests = list(questions(config, rows, read_answers(config, folder)))
     for judge in config.judge.model:  # one after the other: a local judge has the machine's memory to itself
         job = _job(judge, requests, config, folder.part("judge"), f"judge {judge.name}")
+        if (
+            job.price is not None
+        ):  # what its hours cost is known as long as the folder is, whatever the config says then
+            folder.update_manifest(prices={job.title: job.price.as_data()} | folder.manifest().get("prices", {}))
         asking.ask([job], config, folder, fresh=fresh, progress=progress)
     folder.update_manifest(judged=True)
 

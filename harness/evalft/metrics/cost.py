@@ -14,7 +14,7 @@ import numpy as np
 
 from evalft.metrics import measure
 from evalft.metrics.measure import Bools, Floats, Ints, Measure
-from evalft.records import Outcome, Prediction
+from evalft.records import Failure, Outcome, Prediction
 from evalft.stats import order
 from evalft.stats.interval import Interval
 
@@ -23,7 +23,7 @@ def measured(per_example: Sequence[Sequence[Outcome]]) -> dict[str, Measure]:
     """Cost of an example: all its answers and tries, failures too. Latency: of answers, and of timeouts as at least what
     was waited; other failures have none."""
     costs = np.zeros(len(per_example))
-    seconds, rows, timed_out = array("d"), array("Q"), array("B")
+    seconds, rows, timed_out, batches = array("d"), array("Q"), array("B"), array("q")
     answers = unknown = worst_cases = 0
     worst_cases_usd, answered = 0.0, False
     for row, several in enumerate(per_example):
@@ -39,11 +39,13 @@ def measured(per_example: Sequence[Sequence[Outcome]]) -> dict[str, Measure]:
                 seconds.append(one.latency_s)
                 rows.append(row)
                 timed_out.append(not is_answer)
+                batches.append(_batch(one))
     order = np.lexsort((timed_out, rows, seconds))
     times = _Times(
         seconds=np.array(seconds)[order],
         rows=np.array(rows, dtype=np.int64)[order],
         timed_out=np.array(timed_out, dtype=bool)[order],
+        batches=np.array(batches, dtype=np.int64)[order],
         answered=answered,
     )
     if unknown:
@@ -63,6 +65,10 @@ def measured(per_example: Sequence[Sequence[Outcome]]) -> dict[str, Measure]:
     }
 
 
+def _batch(one: Outcome) -> int:
+    return -1 if isinstance(one, Failure) or one.batch is None else one.batch
+
+
 @dataclass(frozen=True)
 class _Times:
     """Seconds of each answer (m,) in order, the row it belongs to, and whether it never came: then what was waited."""
@@ -70,11 +76,15 @@ class _Times:
     seconds: Floats
     rows: Ints
     timed_out: Bools
+    batches: Ints
+    """(m,) the number of the batch that each was answered in, -1 where it names none."""
     answered: bool
     """Whether any answer came, timed or not."""
 
     def measure(self, n: int, q: float) -> Measure:
-        return Measure(np.arange(n), lambda weights: self.value(weights, q), lambda _groups, _seed: self.interval(q))
+        return Measure(
+            np.arange(n), lambda weights: self.value(weights, q), lambda _groups, _seed: self.interval(q), bounds=None
+        )
 
     def value(self, weights: Floats, q: float) -> Floats:
         if not self.rows.size:
@@ -83,6 +93,17 @@ class _Times:
         reached = counted >= q * counted[:, -1:] - 1e-9
         return np.where(counted[:, -1] > 0, self.seconds[reached.argmax(axis=1)], np.nan)
 
+    def _seconds_of_batches(self) -> Floats:
+        """Of the answers, one per batch; a number stands for another batch where the time is another (a resumed run).
+        Runs from before answers named their batch: mostly equal times are those of batches."""
+        seconds, batches = self.seconds[~self.timed_out], self.batches[~self.timed_out]
+        if (batches < 0).all():
+            times = np.unique(seconds)
+            return times if 2 * times.size < seconds.size else seconds
+        alone = seconds[batches < 0]
+        named = np.unique(np.stack([batches, seconds])[:, batches >= 0], axis=1)[1]
+        return np.concatenate([alone, named])
+
     def interval(self, q: float) -> Interval:
         """Order statistics of the answers, or of the batches where the rows of a batch share its time. A timeout is
         longer than what was waited: it bounds a quantile from below and never from above."""
@@ -90,8 +111,8 @@ class _Times:
             why = "no answer has a latency" if self.answered else "no answer succeeded"
             return Interval(None, 0, "order_statistic", reason=why)
         found = order.quantile(self.seconds, q)
-        batches = np.unique(self.seconds[~self.timed_out])
-        shared = 2 * batches.size < int((~self.timed_out).sum())
+        batches = self._seconds_of_batches()
+        shared = batches.size < int((~self.timed_out).sum())
         ends = order.quantile(batches, q).ends if shared else found.ends
         waited_s = float(self.seconds[self.timed_out].min()) if self.timed_out.any() else np.inf
 
@@ -102,7 +123,7 @@ class _Times:
         reasons = []
         if shared:
             reasons.append(
-                f"rows of equal times are taken for a batch that shares its time: the ends rest on {batches.size} batches"
+                f"rows that were answered in one batch share its time: the ends rest on {batches.size} batches"
             )
         if self.timed_out.any():
             count = int(self.timed_out.sum())

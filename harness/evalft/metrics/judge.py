@@ -8,14 +8,12 @@ selection problem", Journal of Human Resources 24), so that what is missing can 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from evalft.metrics.measure import Floats, Ints, Measure, divide, not_measured
 from evalft.stats import bootstrap
-from evalft.stats.interval import Interval, unbounded
-from evalft.stats.proportion import proportion
+from evalft.stats.interval import Interval
 
 Words = Sequence[float | None]
 """The scores (0..1) of one answer, one per judge; None where that judge gave none."""
@@ -35,10 +33,10 @@ def measured(rows: Sequence[Sequence[Words]]) -> Measure:
         return divide(weights @ scores, weights @ known.astype(np.float64), otherwise=np.nan)
 
     def interval(groups: Ints | None, seed: int) -> Interval:
-        lower = _interval(worst, groups, seed)
+        lower = bootstrap.mean(worst, bounds=(0.0, 1.0), groups=groups, seed=seed)
         if not missing:
             return lower
-        upper = _interval(best, groups, seed)
+        upper = bootstrap.mean(best, bounds=(0.0, 1.0), groups=groups, seed=seed)
         said = f"{missing:,} of {len(rows):,} rows lack a score: the lower end takes it as 0, the upper end as 1"
         return Interval(
             float(np.nanmean(value)),
@@ -49,26 +47,6 @@ def measured(rows: Sequence[Sequence[Words]]) -> Measure:
         )
 
     return Measure(cells.reshape(-1), statistic, interval, row_scores=value)
-
-
-def _interval(values: Floats, groups: Ints | None, seed: int) -> Interval:
-    """Of the mean. Judges love one score: where fewer than 10 rows have another one, a bootstrap does not see the rows
-    that it has not met, so the exact end of their share bounds it, as if all of them scored 0 (or 1)."""
-    found = bootstrap.mean(values, bounds=(0.0, 1.0), groups=groups, seed=seed)
-    if not values.size or found.ends is unbounded:
-        return found
-    distinct, counts = np.unique(values, return_counts=True)
-    usual = float(distinct[counts.argmax()])
-    others = values != usual
-    if np.count_nonzero(others) >= bootstrap.FEW_ROWS:
-        return found
-    share_of_others = proportion(others, groups).ends
-
-    def ends(alpha: float) -> tuple[float, float]:
-        (low, high), most = found.ends(alpha), share_of_others(alpha)[1]
-        return min(low, usual * (1 - most)), max(high, usual + (1 - usual) * most)
-
-    return replace(found, ends=ends)
 
 
 def _row(answers: Sequence[Words], missing: float | None) -> float:

@@ -32,6 +32,8 @@ class Measure:
     """(groups (n,) or None, seed) -> Interval."""
     row_scores: Floats | None = None
     """(n,) each row's own score, higher is better, nan for a row without; None where the metric has no row scores."""
+    bounds: tuple[float, float] | None = (0.0, 1.0)
+    """The least and largest possible value; None: an amount without a scale."""
 
     def with_reason(self, reason: str) -> Measure:
         """The same, its interval carrying `reason` as a caveat."""
@@ -61,6 +63,7 @@ def mean(values: Floats, *, bounds: tuple[float, float] | None = (0.0, 1.0), is_
         statistic=_mean_of(distinct),
         interval=lambda groups, seed: bootstrap.mean(values, bounds=bounds, groups=groups, seed=seed),
         row_scores=values if is_score else None,
+        bounds=bounds,
     )
 
 
@@ -71,9 +74,10 @@ def of_cells(
     return Measure(
         cells=cells,
         statistic=statistic,
-        interval=lambda groups, seed: bootstrap.weighted(
-            statistic, cells, row_scores=at, bounds=bounds, groups=groups, seed=seed
+        interval=lambda groups, seed: bootstrap.unless_constant(
+            bootstrap.weighted(statistic, cells, row_scores=at, bounds=bounds, groups=groups, seed=seed)
         ),
+        bounds=bounds,
     )
 
 

@@ -96,6 +96,8 @@ class Candidate:
     failures: tuple[tuple[str, int, str, str], ...]
     """kind, rows, share, what it means"""
     rescued: int
+    absent: int
+    """Rows that a file of answers has none for; they are among the failures."""
     cached: str
     """How many answers are from the cache, and how old; empty where none is."""
     choices: tuple[str, ...]
@@ -138,6 +140,7 @@ def shown(
             for kind, rows in sorted(coverage["failures"].items(), key=lambda item: (-item[1], item[0]))
         ),
         rescued=coverage["rescued"],
+        absent=coverage.get("absent", 0),
         cached=_cached(entry.get("cache")),
         choices=tuple(filter(None, (_cached(entry.get("cache")), *(entry.get("choices") or ())))),
         per_label=_per_label(entry.get("per_label") or ()),
@@ -198,14 +201,13 @@ def _measure(entry: Mapping[str, Any], metric: str, threshold: Threshold | None)
     pass_side, fail_side = _sides(threshold)
     method = str(estimate.get("method") or "").replace("_", " ")
     probs = estimate.get("probs_method")
-    notes = dict.fromkeys(str(note) for note in (estimate.get("reason"), result.get("reason")) if note)
     return Measure(
         name=metric.replace("_", " ") if unit != "score" else metric,
         value=numbers.number(value, unit, threshold),
         interval=numbers.interval(value, low, high, unit, threshold),
         method=f"{method}; probabilities: {probs.replace('_', ' ')}" if probs else method,
         n=f"{estimate['n']:,}" if estimate.get("n") is not None else "",
-        note="; ".join(notes),
+        note=_notes(estimate.get("reason"), result.get("reason")),
         require=numbers.requirement(threshold) if threshold else "",
         status=result.get("status"),
         pass_end=_corrected(result, "pass", pass_side, unit, value, threshold),
@@ -214,6 +216,12 @@ def _measure(entry: Mapping[str, Any], metric: str, threshold: Threshold | None)
         fail_level=numbers.probability(result.get("fail_level")),
         p_value=numbers.probability(result.get("p_value")),
     )
+
+
+def _notes(*reasons: str | None) -> str:
+    """Each thing once: a metric's caveat and its threshold's reason may hold the same part, or one said more fully."""
+    parts = dict.fromkeys(part for reason in reasons if reason for part in str(reason).split("; "))
+    return "; ".join(part for part in parts if not any(other.startswith(f"{part}:") for other in parts))
 
 
 def _sides(threshold: Threshold | None) -> tuple[numbers.End, numbers.End]:

@@ -15,7 +15,7 @@ def sentences(summary: Mapping[str, Any]) -> tuple[str, ...]:
     found = summary.get("judge")
     if not found:
         return ()
-    confidence = numbers.confidence(summary["confidence"])
+    confidence = float(summary["confidence"])
     lines = [_who(found), _calibration(found, confidence)]
     lines += [line for model in found["models"] for line in _trouble(model, found["answers"])]
     if position := found["position_decided"]:
@@ -56,7 +56,7 @@ def _who(found: Mapping[str, Any]) -> str:
     return f"{names} {how}{mean}; judging cost {usd}, which is in no candidate's cost per query."
 
 
-def _calibration(found: Mapping[str, Any], confidence: str) -> str:
+def _calibration(found: Mapping[str, Any], confidence: float) -> str:
     people, width = found["people"], found["scale"][1] - found["scale"][0]
     why, measured = found["uncalibrated"], ""
     if people["n"]:
@@ -78,12 +78,13 @@ def _calibration(found: Mapping[str, Any], confidence: str) -> str:
     return f"{head}{measured}{counted}{left_out}."
 
 
-def _kappa(found: Mapping[str, Any], confidence: str) -> str:
+def _kappa(found: Mapping[str, Any], confidence: float) -> str:
     kappa = found["kappa"]
     if kappa["value"] is None:
         return f"no kappa ({kappa['reason']})"
     value = numbers.number(kappa["value"], "score")
-    return f"kappa {value} ({confidence} interval {numbers.interval(kappa['value'], kappa['low'], kappa['high'], 'score')})"
+    ends = numbers.interval(kappa["value"], kappa["low"], kappa["high"], "score")
+    return f"kappa {value} ({numbers.at_confidence(confidence, ends)})"
 
 
 def _trouble(model: Mapping[str, Any], answers: int) -> list[str]:

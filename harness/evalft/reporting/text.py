@@ -64,3 +64,14 @@ def markdown_code(text: str) -> str:
     if not line:
         return "(empty)"
     return f"`{line}`" if _PLAIN_CODE.fullmatch(line) else f"<code>{markdown(line)}</code>"
+
+
+def cut_in_the_middle(name: str, room: int) -> str:
+    """At most `room` characters (8 at least), cut in the middle: how it begins, and as many of its last path parts as fit."""
+    if len(name) <= (room := max(8, room)):
+        return name
+    begin, _, rest = name.partition(":")
+    begin = f"{begin}:…" if rest and len(begin) <= room // 3 else f"{name[: room // 4]}…"
+    end = name[-(room - len(begin)) :]
+    cut = end.find("/")
+    return begin + (end[cut:] if 0 <= cut < len(end) // 2 else end)

@@ -27,8 +27,10 @@ from evalft.store import RunFolder
 
 SCHEMA = "evalft.summary/1"
 
-SHOWN_ELSEWHERE = frozenset({"stages", "choices", "settled"})
-"""Of manifest.json: the state of stages (the banner says what is missing) and what was settled per candidate."""
+SHOWN_ELSEWHERE = frozenset(
+    {"stages", "complete", "finished", "judged", "trained", "choices", "settled", "prices", "runs_on", "answered_by"}
+)
+"""Of manifest.json: how far the run is (the banner says what is missing) and what each candidate's own part says."""
 SYMBOLS = {"pass": "✓", "fail": "✗", "undecided": "?"}
 """A status is never colour alone."""
 
@@ -130,6 +132,8 @@ def read(run: Path, *, rows: bool = True) -> View:
             _facts(
                 {"test_sha256": task["test_sha256"]}
                 | {key: value for key, value in manifest.items() if key not in SHOWN_ELSEWHERE}
+                | {key: _in_a_line(manifest[key]) for key in ("versions", "seeds") if manifest.get(key)}
+                | {f"{name} was": _with_adapter(found) for name, found in (manifest.get("answered_by") or {}).items()}
             )
         ),
         examples=read_examples(folder, summary) if rows else Examples((), "", ""),
@@ -328,9 +332,9 @@ def _spent(spent: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     if spent.get("unresolved_usd"):
         lost = numbers.usd(spent["unresolved_usd"])
         rows.insert(1, ("lost with a process that died, and counted under the cap, up to", lost))
-    if spent.get("training_usd") is not None:
+    if spent.get("training_usd"):
         rows.append(("training", numbers.usd(spent["training_usd"])))
-    if spent.get("training_hours") is not None:
+    if spent.get("training_hours"):
         rows.append(("training hours", numbers.count(spent["training_hours"])))
     if spent.get("machine"):
         rows.append(("machine", str(spent["machine"])))
@@ -385,6 +389,16 @@ def _when(created: object) -> str:
         return datetime.fromisoformat(str(created)).strftime("%Y-%m-%d %H:%M %Z").strip()
     except ValueError:
         return str(created or "")
+
+
+def _in_a_line(found: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in found.items())
+
+
+def _with_adapter(found: Sequence[Any]) -> str:
+    """Of [model, adapter or null], as a hub model stood when it was asked."""
+    model, adapter = found
+    return f"{model}, adapter {adapter}" if adapter else str(model)
 
 
 _UNITS = {"_usd": numbers.usd, "_s": numbers.seconds}

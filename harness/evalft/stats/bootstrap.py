@@ -8,7 +8,9 @@ multinomial draw over K counts and 10,000 rows cost no more than their cells. Wh
 - groups: the same over whole groups from 30 groups on; under 30, the delete-one-group jackknife with t quantiles
   (Wolter 2007, "Introduction to Variance Estimation", ch. 4); under 8 there is no interval.
 - where nearly all rows score the maximum (or the minimum) a bootstrap cannot see the rare rows that it has not met:
-  there the exact interval of the share of such rows bounds the end (design: fewer than 10 rows).
+  there the exact interval of the share of such rows bounds the end (design: fewer than 10 rows). Means likewise where
+  nearly all rows have the same score, whichever it is.
+- a metric that is the same in every resample has no interval (`unless_constant`): that is no certainty.
 - `student` (paired differences): where few rows carry the spread, ends are as far out as Student's t puts them.
 """
 
@@ -38,6 +40,8 @@ MIN_GROUPS_TO_RESAMPLE = 30
 NORMAL_FROM = 20_000
 """From this many rows on, the mean of row scores takes the normal interval."""
 FEW_ROWS = 10
+ROUNDING = 1e-12
+"""A standard error as small is none."""
 
 
 def weighted(
@@ -89,6 +93,8 @@ def weighted(
         return found
     if student and found.method != "jackknife_t":
         found = _student(found, left_out, times)
+        if found.ends is unbounded:
+            return found
     ends = found.ends
     if row_scores is not None:
         if bounds is None:
@@ -110,9 +116,9 @@ def mean(
     if n == 0:
         return Interval(None, 0, "bca", reason="no rows")
     if groups is None and n >= NORMAL_FROM:
-        return _normal_mean(values, bounds)
+        return _widen_about_the_usual(_normal_mean(values, bounds), values, bounds, groups)
     distinct, cells = np.unique(values, return_inverse=True)
-    return weighted(
+    found = weighted(
         lambda weights: (weights @ distinct) / weights.sum(axis=1),
         cells.reshape(-1),
         row_scores=None if bounds is None else values,
@@ -120,6 +126,16 @@ def mean(
         groups=groups,
         jackknife=(values.sum() - values) / (n - 1) if n > 1 else None,
         seed=seed,
+    )
+    return _widen_about_the_usual(found, values, bounds, groups)
+
+
+def unless_constant(found: Interval) -> Interval:
+    """`found`; without ends where no resample moves it (a constant prediction's correlation is 0 whatever the rows)."""
+    if found.value is None or found.ends(0.49) != (found.value, found.value):
+        return found
+    return replace(
+        found, ends=unbounded, reason="the same in every resample: these rows do not show how far it may be off"
     )
 
 
@@ -133,7 +149,7 @@ def jackknife_normal(value: float, left_out: Floats, row_scores: Floats, bounds:
     estimate of variance"); left_out (n,): the metric without each row."""
     n = left_out.size
     error = math.sqrt((n - 1) * float(left_out.var()))
-    return _normal(value, error, row_scores, bounds)
+    return _normal(value, error if error > ROUNDING else 0.0, row_scores, bounds)
 
 
 def _normal(center: float, error: float, row_scores: Floats, bounds: tuple[float, float] | None) -> Interval:
@@ -356,6 +372,28 @@ def _widen_where_few_differ(
         return low, high
 
     return widened
+
+
+def _widen_about_the_usual(
+    found: Interval, values: Floats, bounds: tuple[float, float] | None, groups: ArrayLike | None
+) -> Interval:
+    """Where fewer than 10 rows have another score than the usual one, a mean may be as far off as the exact upper end of
+    their share allows, if all of them scored the minimum (or the maximum)."""
+    if bounds is None or found.ends is unbounded:
+        return found
+    distinct, counts = np.unique(values, return_counts=True)
+    usual = float(distinct[counts.argmax()])
+    others = values != usual
+    if np.count_nonzero(others) >= FEW_ROWS:
+        return found
+    ends, share_of_others = found.ends, proportion(others, None if groups is None else np.asarray(groups)).ends
+    minimum, maximum = bounds
+
+    def widened(alpha: float) -> tuple[float, float]:
+        (low, high), most = ends(alpha), share_of_others(alpha)[1]
+        return min(low, usual - (usual - minimum) * most), max(high, usual + (maximum - usual) * most)
+
+    return replace(found, ends=widened)
 
 
 def _inside(ends: Ends, bounds: tuple[float, float] | None) -> Ends:

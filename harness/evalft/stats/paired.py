@@ -52,8 +52,10 @@ def paired_statistic(
     after: tuple[Statistic, ArrayLike],
     groups: ArrayLike | None = None,
     seed: int = 0,
+    furthest: float = math.inf,
 ) -> Interval:
-    """The difference of a metric of all rows together, after minus before, with its interval.
+    """The difference of a metric of all rows together, after minus before, with its interval; `furthest` is the largest
+    difference there can be.
 
     Each side is (statistic, cells): the metric of weights (R, K) over that candidate's cells, and the cell of each row
     (n,), as for `bootstrap.weighted`. A resample draws rows, each with both of its cells. Swapped sides give the
@@ -73,7 +75,9 @@ def paired_statistic(
         return new_statistic(weights @ new) - old_statistic(weights @ old)
 
     jackknife = _without_blocks(difference, cells, seed) if groups is None and first.size > 2 * BLOCKS else None
-    found = weighted(difference, cells, groups=groups, jackknife=jackknife, student=True, seed=seed)
+    found = weighted(
+        difference, cells, bounds=(-furthest, furthest), groups=groups, jackknife=jackknife, student=True, seed=seed
+    )
     if found.value is None or found.ends(0.49) != (found.value, found.value):
         return found
     # Every resample gives the same: rows that would not have not been met, so their share bounds the ends.

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalft.stats.bootstrap import NORMAL_FROM, Floats, jackknife_normal, weighted
+from evalft.stats.bootstrap import NORMAL_FROM, Floats, jackknife_normal, unless_constant, weighted
 from evalft.stats.interval import Interval
 
 BLOCK = 200_000
@@ -41,8 +41,8 @@ def averaged(
     left_out = columns.leave_one_out() if groups is None and columns.n else None
     if left_out is not None and columns.n >= NORMAL_FROM and not np.isnan(left_out).any():
         value = float(columns.value(np.ones((1, columns.n)))[0])
-        return jackknife_normal(value, left_out, columns.placement(), (0.0, 1.0))
-    return weighted(
+        return unless_constant(jackknife_normal(value, left_out, columns.placement(), (0.0, 1.0)))
+    found = weighted(
         columns.value,
         np.arange(columns.n),
         row_scores=columns.placement(),
@@ -51,6 +51,7 @@ def averaged(
         jackknife=left_out,
         seed=seed,
     )
+    return unless_constant(found)
 
 
 class Columns:
