@@ -22,7 +22,7 @@ import pytest
 
 from api_server import completion
 from batch_server import BatchServer, Body, Fate, dropped, last, serving_batches
-from evalft import batching, cli, config, pipeline, prices, store
+from evalft import batching, cli, config, pipeline, preparing, prices, store
 from evalft.concluding import Assessment
 from evalft.config import CandidateConfig
 from evalft.errors import CannotStart, UserError
@@ -72,6 +72,14 @@ def _no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 def server() -> Iterator[BatchServer]:
     with serving_batches(BatchServer(right)) as made:
         yield made
+
+
+def worst_usd(tmp_path: Path, server: BatchServer, **more: Any) -> float:
+    """Of a run whose endpoint takes no response_format: of the plan, less what the schema would have added to each row
+    and to the live one, which costs twice that."""
+    prepared = pipeline.prepare(settings(tmp_path, server, **more))
+    schema = sum(preparing.schema_bytes(prepared.config).values())
+    return float(prepared.plans[0].worst_usd - (ROWS + 2) * schema * 1.0 / 1e6)
 
 
 def assess(tmp_path: Path, server: BatchServer, n: int = ROWS, heard: Heard | None = None, **more: Any) -> Assessment:
@@ -437,8 +445,7 @@ def test_cached_answers_are_not_sent_again_and_are_not_those_of_the_live_mode(
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.3, 0.6])
 def test_as_many_rows_are_sent_as_fit_under_the_cap(tmp_path: Path, server: BatchServer, share: float) -> None:
-    plans = pipeline.prepare(settings(tmp_path, server)).plans
-    cap_usd = share * plans[0].worst_usd
+    cap_usd = share * worst_usd(tmp_path, server)
     result = assess(tmp_path, server, limits={"max_cost_usd": cap_usd})
     sent = [len(server.rows_of(batch)) for batch in server.batches.values()]
     kept = ledger(tmp_path)
@@ -477,8 +484,7 @@ def test_who_waits_for_room_under_the_cap_gets_it_when_another_batch_is_read(
         one | {"name": "mock", "max_tokens": 500},
         one | {"name": "other", "max_tokens": 500, "system": "Be short."},
     ]
-    worst_usd = pipeline.prepare(settings(tmp_path, server, candidates=both[:1])).plans[0].worst_usd
-    row_usd = worst_usd / (ROWS + 2)  # the live row counts twice
+    row_usd = worst_usd(tmp_path, server, candidates=both[:1]) / (ROWS + 2)  # the live row counts twice
     server.fate = lambda number: Fate(looks=10 if number == 1 else 1)
     result = assess(tmp_path, server, candidates=both, limits={"max_cost_usd": (ROWS - 0.5) * row_usd})
     assert result.status == 0

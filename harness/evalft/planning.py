@@ -139,9 +139,8 @@ def plan(
         tokens_in = round(tokens_in * before.input_ratio) if before else tokens_in
         reasoning = limit // 4 * len(asked) if is_reasoning(candidate) else 0
         usd = (tokens_in * price.input + (tokens_out + reasoning) * price.output) / 1e6
-        most_in = token_counts.text_bytes(asked) + sum(16 * len(request.messages) + 32 for request in asked)
-        most_in += schema_bytes.get(candidate.name, 0) * len(asked)
-        worst = (most_in * price.input + limit * len(asked) * price.output) / 1e6
+        schema = schema_bytes.get(candidate.name, 0)
+        worst = sum(_worst_usd(one, schema, limit, price) for one in asked)
         answer_s = before.latency_s if before else SECONDS_PER_ANSWER
         minutes = len(asked) * answer_s / min(config.limits.concurrency, max(1, len(asked))) / 60
         known = (
@@ -156,7 +155,7 @@ def plan(
                 f"{before.answers:,} earlier answers were billed" if before else "OpenAI's o200k counts text like this"
             )
             known = f"input tokens as {counted}; in batches, answered within 24 hours, after one row that is asked live"
-            worst += max((_worst_usd(one, limit, live_price(candidate, price)) for one in asked), default=0.0)
+            worst += max((_worst_usd(one, schema, limit, live_price(candidate, price)) for one in asked), default=0.0)
         plans.append(
             CandidatePlan(
                 candidate.name, len(asked), tokens_in, tokens_out + reasoning, limit, usd, worst, minutes, None, price,
@@ -168,8 +167,9 @@ def plan(
     return plans
 
 
-def _worst_usd(request: Request, limit: int, price: TokenPrice) -> float:
-    most_in = token_counts.text_bytes([request]) + 16 * len(request.messages) + 32
+def _worst_usd(request: Request, schema: int, limit: int, price: TokenPrice) -> float:
+    """A token per byte at most, those of the schema (bytes) among them, and `limit` tokens of answer."""
+    most_in = sum(len(turn["content"].encode()) + 16 for turn in request.messages) + 32 + schema
     return (most_in * price.input + limit * price.output) / 1e6
 
 

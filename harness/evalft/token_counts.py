@@ -110,7 +110,8 @@ def _script(code: int) -> str:
 def of_requests(requests: Sequence[Request]) -> int:
     """Input tokens of chat requests, those around the messages included."""
     around = sum(PER_MESSAGE * len(request.messages) + PER_REQUEST for request in requests)
-    return round(of_texts(_contents(requests))) + around
+    contents = Computed(len(requests), lambda i: [turn["content"] for turn in requests[i].messages])
+    return round(of_texts(contents)) + around
 
 
 def of_texts(texts: Sequence[Sequence[str]]) -> float:
@@ -122,14 +123,6 @@ def of_texts(texts: Sequence[Sequence[str]]) -> float:
         if seen_bytes
         else 0.0
     )
-
-
-def text_bytes(requests: Sequence[Request]) -> int:
-    return _bytes(_contents(requests))
-
-
-def _contents(requests: Sequence[Request]) -> Sequence[list[str]]:
-    return Computed(len(requests), lambda i: [turn["content"] for turn in requests[i].messages])
 
 
 def _bytes(texts: Sequence[Sequence[str]]) -> int:
