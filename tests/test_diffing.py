@@ -129,6 +129,54 @@ def test_lower_is_better_for_a_loss(tmp_path: Path) -> None:
     assert found.comparison.row_metric == "accuracy"
 
 
+def test_with_a_margin_candidates_can_be_shown_to_be_equivalent(tmp_path: Path) -> None:
+    rows = rows_of(600, better=0.9, worse=0.9)
+    for row in rows[::60]:
+        row["bad"] = row["good"]  # most answers are the same ones
+    for row in rows:
+        row["near"] = row["good"] if int(row["id"][1:]) % 60 else row["label"]
+    run = assess(tmp_path / "one", rows, names={"good": "good", "near": "near"}, task={"metrics": ["accuracy"]})
+    assert diffing.diff(f"{run}:good", f"{run}:near", margin=0.05).verdict == "equivalent"
+    assert diffing.diff(f"{run}:good", f"{run}:near").verdict != "equivalent"
+    narrow = diffing.diff(f"{run}:good", f"{run}:near", margin=0.0001)
+    assert narrow.verdict != "equivalent"
+    assert "Equivalent, the whole interval is within 0.05" in shown(
+        diffing.diff(f"{run}:good", f"{run}:near", margin=0.05)
+    )
+
+
+def test_an_undecided_difference_says_how_many_rows_would_settle_it(tmp_path: Path) -> None:
+    few = assess(tmp_path / "few", rows_of(60, better=0.8, worse=0.72), task={"metrics": ["accuracy"]})
+    found = diffing.diff(f"{few}:bad", f"{few}:good")
+    assert found.verdict == "undecided" and found.rows_needed is not None
+    assert f"about {found.rows_needed:,} rows would settle it" in " ".join(shown(found).split())
+    again = rows_of(60, better=0.8, worse=0.72)
+    times = -(-found.rows_needed // 60)
+    many = [
+        row | {"id": f"{row['id']}-{time}", "text": f"{row['text']} {time}"} for time in range(times) for row in again
+    ]
+    settled = assess(tmp_path / "many", many, task={"metrics": ["accuracy"]})
+    assert diffing.diff(f"{settled}:bad", f"{settled}:good").verdict == "better", "the same difference, on as many rows"
+
+
+def test_slices_are_compared_and_looked_at_together_with_the_metrics(tmp_path: Path) -> None:
+    rows = [row | {"channel": ("mail", "phone", "fax")[i % 3]} for i, row in enumerate(rows_of(300))]
+    for row in rows:
+        if row["channel"] == "mail":
+            row["bad"] = row["good"]
+    rows += [row | {"id": f"few{i}", "text": f"few {i}", "channel": "telex"} for i, row in enumerate(rows[:4])]
+    run = assess(tmp_path / "one", rows, task={"slices": ["channel"], "metrics": ["accuracy"]})
+    found = diffing.diff(f"{run}:bad", f"{run}:good")
+    assert list(found.slices) == ["channel=fax", "channel=mail", "channel=phone"]
+    assert found.slices["channel=mail"].delta == 0 and found.adjusted["channel=mail"] == 1
+    assert found.slices["channel=phone"].n == 100 and found.adjusted["channel=phone"] < 0.05
+    both = {**found.comparison.metrics, **found.slices}
+    assert all(found.adjusted[name] >= (one.p_value or 0) for name, one in both.items())
+    assert "1 slices have under 10 rows and are not compared: channel=telex" in found.notes
+    assert "channel=phone" in shown(found)
+    assert diffing.as_data(found)["slices"]["channel=phone"]["p_adjusted"] == found.adjusted["channel=phone"]
+
+
 def test_the_confidence_is_the_runs_own_unless_asked_for(both: Path) -> None:
     own, wide = (diffing.diff(f"{both}:bad", f"{both}:good", confidence=c) for c in (None, 0.999))
     assert any("95 %" in note for note in own.notes) and not any("confidence" in note for note in wide.notes)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from evalft.stats import bootstrap, ranking
+from evalft.stats import bootstrap, holm, ranking
 from evalft.stats.auc import auc, newcombe
 from evalft.stats.bootstrap import mean, weighted
 from evalft.stats.interval import Interval
@@ -546,6 +546,24 @@ def test_of_many_rows_a_ranking_takes_the_normal_interval_which_the_bootstrap_ag
     assert found.method == "normal" and found.value == pytest.approx(columns.value(np.ones((1, n)))[0])
     low, high = found.ends(scipy.stats.norm.cdf(-1))  # one standard error out
     assert high - found.value == pytest.approx(found.value - low) == pytest.approx(resampled.std(ddof=1), rel=0.2)
+
+
+# ---------------------------------------------------------------- several tests at once
+
+
+@given(st.dictionaries(st.text(max_size=3), st.floats(0, 1), min_size=1, max_size=8), st.floats(0.001, 0.2))
+def test_an_adjusted_p_value_is_under_alpha_exactly_where_holms_procedure_rejects(
+    p_values: dict[str, float], alpha: float
+) -> None:
+    rejected = set()
+    for rank, name in enumerate(sorted(p_values, key=p_values.__getitem__)):
+        if p_values[name] * (len(p_values) - rank) > alpha:
+            break
+        rejected.add(name)
+    found = holm.adjusted(p_values)
+    assert list(found) == list(p_values)
+    assert {name for name, p in found.items() if p <= alpha} == rejected
+    assert all(p_values[name] <= p <= 1 for name, p in found.items())
 
 
 # ---------------------------------------------------------------- quantiles

@@ -170,14 +170,20 @@ def tune(**options: Any) -> None:
 @group.command()
 @click.argument("base", metavar="BASE")
 @click.argument("new", metavar="NEW")
+@click.option(
+    "--margin",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="X",
+    help="A smaller change of the primary metric does not matter.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The comparison as JSON.")
-def diff(base: str, new: str, as_json: bool) -> None:
+def diff(base: str, new: str, margin: float | None, as_json: bool) -> None:
     """Compare two scored candidates on the same rows, paired. Each is RUN or RUN:CANDIDATE."""
     import json
 
     from evalft import diffing
 
-    found = diffing.diff(base, new)
+    found = diffing.diff(base, new, margin=margin)
     if as_json:
         click.echo(json.dumps(diffing.as_data(found), ensure_ascii=False))
     else:

@@ -6,6 +6,7 @@ or renamed. Row scores are those that the runs wrote; metrics of all rows togeth
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,14 +21,18 @@ from evalft.errors import UserError
 from evalft.metrics.names import lower_is_better
 from evalft.records import Example, Outcome, Score
 from evalft.reporting import text
+from evalft.stats import holm
 from evalft.store import RunFolder, read_lines, read_outcome
 from evalft.testset.splits import normal_form
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-Verdict = Literal["better", "worse", "undecided"]
+Verdict = Literal["better", "worse", "equivalent", "undecided"]
 IDS_SHOWN = 5
+SLICES_SHOWN = 10
+LEAST_IN_SLICE = 10
+"""Rows; a slice with fewer shows nothing of its own."""
 TESTS = {"mcnemar_exact": "McNemar", "bca": "BCa", "jackknife_t": "jackknife"}
 """Short enough for a column; the others are as they are."""
 
@@ -41,19 +46,28 @@ class Diff:
     """Of the matched rows, by the ids of `base`; only_before and only_after are the rows without a match."""
     primary: str
     verdict: Verdict
-    """By the primary metric's interval: undecided where it holds 0."""
+    """By the primary metric's interval: equivalent where it lies within the margin, undecided where it holds 0."""
+    rows_needed: int | None
+    """Of an undecided one: about how many rows would settle it, were the difference what it seems. None: none known."""
     confidence: float
+    margin: float | None
+    """A difference of the primary metric that is smaller does not matter; None: none is known not to."""
+    slices: Mapping[str, PairedEstimate]
+    """The row metric within each slice of at least LEAST_IN_SLICE rows, by "column=value"."""
+    adjusted: Mapping[str, float]
+    """The p-values of metrics and slices, corrected for being looked at together (Holm 1979)."""
     cost_per_query_usd: tuple[float | None, float | None]
     """As each run reports it, over all of its rows."""
     notes: tuple[str, ...]
     """What was chosen, left out or cannot be compared, a sentence each."""
 
 
-def diff(base: str, new: str, *, confidence: float | None = None) -> Diff:
+def diff(base: str, new: str, *, confidence: float | None = None, margin: float | None = None) -> Diff:
     """Compare two candidates, each named RUN or RUN:CANDIDATE, on the rows that both runs have.
 
-    confidence: two-sided; None is that of base's run. Raises UserError where a run cannot be read, the tasks are not
-    the same, or no row is shared.
+    confidence: two-sided; None is that of base's run. margin: of the primary metric, what is too small to matter; with
+    it two candidates can be shown to be equivalent. Raises UserError where a run cannot be read, the tasks are not the
+    same, or no row is shared.
     """
     old, other = _read(*parse(base)), _read(*parse(new))
     _require_same_task(old, other)
@@ -69,21 +83,31 @@ def diff(base: str, new: str, *, confidence: float | None = None) -> Diff:
         )
     examples = [example for example, _ in pairs]
     primary = scoring.primary(old.task)
+    row_metric = _row_metric(primary, old, other)
+    before = [old.scores[one.id] for one in examples]
+    after = [replace(other.scores[twin.id], id=one.id) for one, twin in pairs]
     found = compare(
-        [old.scores[one.id] for one in examples],
-        [replace(other.scores[twin.id], id=one.id) for one, twin in pairs],
-        primary=_row_metric(primary, old, other),
+        before,
+        after,
+        primary=row_metric,
         confidence=confidence,
         groups=groups_of(examples),
         measures=_measures(old, other, pairs, notes),
     )
+    slices = _slices(examples, before, after, row_metric, confidence, notes)
+    p_values = {name: one.p_value for name, one in {**found.metrics, **slices}.items() if one.p_value is not None}
+    verdict = _verdict(found.metrics.get(primary), lower_is_better(primary), margin)
     return Diff(
         base=old.name,
         new=other.name,
         comparison=replace(found, only_before=only_old, only_after=only_other),
         primary=primary,
-        verdict=_verdict(found.metrics.get(primary), lower_is_better(primary)),
+        verdict=verdict,
+        rows_needed=_rows_needed(found.metrics.get(primary), margin) if verdict == "undecided" else None,
         confidence=confidence,
+        margin=margin,
+        slices=slices,
+        adjusted=holm.adjusted(p_values),
         cost_per_query_usd=(_cost(old), _cost(other)),
         notes=tuple(notes),
     )
@@ -121,9 +145,12 @@ def as_data(diff: Diff) -> dict[str, Any]:
         "base": diff.base,
         "new": diff.new,
         "verdict": diff.verdict,
+        "rows_needed": diff.rows_needed,
         "primary": diff.primary,
         "confidence": diff.confidence,
-        "metrics": {name: asdict(estimate) for name, estimate in found.metrics.items()},
+        "margin": diff.margin,
+        "metrics": {name: _estimate_data(diff, name, estimate) for name, estimate in found.metrics.items()},
+        "slices": {name: _estimate_data(diff, name, estimate) for name, estimate in diff.slices.items()},
         "row_metric": found.row_metric,
         "matched": len(found.changes),
         **{kind: found.count(kind) for kind in ("fixed", "broken", "same")},
@@ -134,6 +161,10 @@ def as_data(diff: Diff) -> dict[str, Any]:
         "cost_per_query_usd": dict(zip(("base", "new"), diff.cost_per_query_usd, strict=True)),
         "notes": list(diff.notes),
     }
+
+
+def _estimate_data(diff: Diff, name: str, estimate: PairedEstimate) -> dict[str, Any]:
+    return asdict(estimate) | {"p_adjusted": diff.adjusted.get(name)}
 
 
 def show(diff: Diff, console: Console) -> None:
@@ -150,15 +181,24 @@ def show(diff: Diff, console: Console) -> None:
     console.print(plain(f"new:  {diff.new}"))
     console.print(plain(_sentence(diff), "bold"))
     console.print()
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
-    table.add_column("metric", overflow="fold")
-    for heading in ("base", "new", "change", f"{numbers.confidence(diff.confidence)} interval", "p"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("test", no_wrap=True)
-    for name, estimate in found.metrics.items():
-        table.add_row(*(plain(cell) for cell in _cells(name, estimate)))
-    console.print(table)
-    console.print()
+
+    def table_of(what: str, estimates: Mapping[str, PairedEstimate]) -> None:
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+        table.add_column(what, overflow="fold")
+        for heading in ("base", "new", "change", f"{numbers.confidence(diff.confidence)} interval", "p, Holm"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("test", no_wrap=True)
+        for name, estimate in estimates.items():
+            table.add_row(*(plain(cell) for cell in _cells(name, estimate, diff.adjusted.get(name))))
+        console.print(table)
+        console.print()
+
+    table_of("metric", found.metrics)
+    if diff.slices:
+        by_p = sorted(diff.slices, key=lambda name: diff.adjusted.get(name, 2.0))
+        table_of(f"slice, by {found.row_metric}", {name: diff.slices[name] for name in by_p[:SLICES_SHOWN]})
+        if len(by_p) > SLICES_SHOWN:
+            console.print(plain(f"and {len(by_p) - SLICES_SHOWN:,} slices with larger p (--json has all)"))
     console.print(
         plain(
             f"{len(found.changes):,} rows by {found.row_metric}: {found.count('fixed'):,} fixed, "
@@ -189,11 +229,16 @@ def _sentence(diff: Diff) -> str:
         return f"Undecided: {diff.primary} could not be compared."
     what = f"{diff.primary} went from {numbers.number(found.before, 'score')} to {numbers.number(found.after, 'score')}"
     if diff.verdict == "undecided":
-        return f"Undecided, no difference shown: {what}."
+        rows = (
+            f"; about {diff.rows_needed:,} rows would settle it, if that is the difference" if diff.rows_needed else ""
+        )
+        return f"Undecided, no difference shown: {what}{rows}."
+    if diff.verdict == "equivalent":
+        return f"Equivalent, the whole interval is within {diff.margin:g} of no change: {what}."
     return f"{diff.verdict.capitalize()}: {what}."
 
 
-def _cells(name: str, found: PairedEstimate) -> tuple[str, ...]:
+def _cells(name: str, found: PairedEstimate, p_adjusted: float | None) -> tuple[str, ...]:
     sign = "+" if (found.delta or 0) > 0 else ""
     return (
         name,
@@ -201,7 +246,7 @@ def _cells(name: str, found: PairedEstimate) -> tuple[str, ...]:
         numbers.number(found.after, "score"),
         "" if found.delta is None else sign + numbers.number(found.delta, "score"),
         numbers.interval(found.delta, found.low, found.high, "score"),
-        numbers.probability(found.p_value),
+        numbers.probability(p_adjusted),
         "" if found.p_value is None else TESTS.get(found.test, found.test),
     )
 
@@ -211,12 +256,61 @@ def _some(ids: Sequence[str]) -> str:
     return ", ".join(ids[:IDS_SHOWN]) + more
 
 
-def _verdict(found: PairedEstimate | None, lower_is_better: bool) -> Verdict:
-    if found is not None and found.low is not None and found.low > 0:
+def _verdict(found: PairedEstimate | None, lower_is_better: bool, margin: float | None) -> Verdict:
+    if found is None:
+        return "undecided"
+    low = -math.inf if found.low is None else found.low
+    high = math.inf if found.high is None else found.high
+    if margin is not None and -margin < low and high < margin:
+        return "equivalent"  # two one-sided tests (Schuirmann 1987), each at half of 1 - confidence: stricter than they need be
+    if low > 0:
         return "worse" if lower_is_better else "better"
-    if found is not None and found.high is not None and found.high < 0:
+    if high < 0:
         return "better" if lower_is_better else "worse"
     return "undecided"
+
+
+def _rows_needed(found: PairedEstimate | None, margin: float | None) -> int | None:
+    """To two digits. An interval narrows with the root of the rows: until it leaves 0, or lies within the margin."""
+    if found is None or found.delta is None or found.low is None or found.high is None:
+        return None
+    room = max(abs(found.delta), margin - abs(found.delta) if margin else 0.0)
+    if room <= 0 or found.high == found.low:
+        return None
+    rows = found.n * ((found.high - found.low) / 2 / room) ** 2
+    return max(found.n + 1, math.ceil(float(f"{rows:.2g}")))
+
+
+# ---------------------------------------------------------------- slices
+
+
+def _slices(
+    examples: Sequence[Example],
+    before: Sequence[Score],
+    after: Sequence[Score],
+    row_metric: str,
+    confidence: float,
+    notes: list[str],
+) -> dict[str, PairedEstimate]:
+    """`row_metric` within each slice of `examples`; slices with too few rows are noted."""
+    rows: dict[str, list[int]] = defaultdict(list)
+    for row, example in enumerate(examples):
+        for column, value in example.slices.items():
+            rows[f"{column}={value}"].append(row)
+    small = [name for name, members in rows.items() if len(members) < LEAST_IN_SLICE]
+    if small:
+        notes.append(f"{len(small):,} slices have under {LEAST_IN_SLICE} rows and are not compared: {_some(small)}")
+    found = {}
+    for name in sorted(rows.keys() - set(small)):
+        part = compare(
+            [before[row] for row in rows[name]],
+            [after[row] for row in rows[name]],
+            primary=row_metric,
+            confidence=confidence,
+            groups=groups_of([examples[row] for row in rows[name]]),
+        )
+        found[name] = part.metrics[row_metric]
+    return found
 
 
 # ---------------------------------------------------------------- reading
