@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -14,54 +13,10 @@ import pytest
 from rich.console import Console
 from sklearn.metrics import f1_score
 
-from evalft import config, diffing, pipeline
+from answered_rows import LABELS, assess, rows_of
+from evalft import config, diffing, pipeline, scored_run
 from evalft.errors import UserError
 from evalft.store import RunFolder
-
-LABELS = ("ham", "spam", "other")
-Row = dict[str, Any]
-
-
-def rows_of(n: int = 90, seed: int = 0, better: float = 0.9, worse: float = 0.6) -> list[Row]:
-    """Rows with the answers of two candidates in columns: `good` is right more often than `bad`."""
-    draw = random.Random(seed)
-
-    def answer(label: str, skill: float) -> str:
-        return label if draw.random() < skill else draw.choice(LABELS)
-
-    rows = []
-    for i in range(n):
-        label = draw.choice(LABELS)
-        row = {"id": f"r{i}", "text": f"Message {i}", "label": label}
-        rows.append(row | {"good": answer(label, better), "bad": answer(label, worse)})
-    return rows
-
-
-def assess(
-    folder: Path, rows: list[Row], names: Mapping[str, str] | None = None, task: Mapping[str, Any] | None = None
-) -> Path:
-    """A run whose candidates answer with a column of the row (names: candidate -> column). Returns the run folder."""
-    folder.mkdir(parents=True)
-    (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    data = {
-        "task": {
-            "name": "mail",
-            "type": "classification",
-            "test": "test.jsonl",
-            "input": "text",
-            "target": "label",
-            "labels": list(LABELS),
-            "metrics": ["f1", "roc_auc", "accuracy"],
-        }
-        | dict(task or {}),
-        "candidates": [
-            {"name": name, "model": "fake:echo", "prompt": f'{{{{ row["{column}"] }}}}'}
-            for name, column in (names or {"good": "good", "bad": "bad"}).items()
-        ],
-    }
-    run = folder / "run"
-    pipeline.assess(config.build(data, source="test", folder=folder), out=run)
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -317,26 +272,26 @@ def test_a_metric_that_one_run_lacks_is_said(tmp_path: Path, both: Path) -> None
 
 def test_a_candidate_is_named_after_the_folder_and_colons_may_stand_in_both(tmp_path: Path) -> None:
     run = assess(tmp_path / "a:b", rows_of(20), {"hf:owner/name": "good", "fake:echo": "bad"})
-    folder, candidate = diffing.parse(f"{run}:hf:owner/name")
+    folder, candidate = scored_run.parse(f"{run}:hf:owner/name")
     assert (folder.path, candidate) == (run, "hf:owner/name")
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "manifest.json").write_text("{}")  # the longest name that is a run folder is meant
     whole = run.rename(tmp_path / "x:hf:owner-name")
-    folder, candidate = diffing.parse(f"{whole}:fake:echo")
+    folder, candidate = scored_run.parse(f"{whole}:fake:echo")
     assert (folder.path, candidate) == (whole, "fake:echo")
 
 
 def test_without_a_candidate_the_tuned_one_is_meant_else_the_verdicts(tmp_path: Path, both: Path) -> None:
     run = assess(tmp_path / "chosen", rows_of(20))
     with pytest.raises(UserError) as error:
-        diffing.parse(str(run))
+        scored_run.parse(str(run))
     assert "good, bad" in said(error) and f"{run}:CANDIDATE" in said(error)
     edit(run, lambda summary: summary.update(verdict={"action": "ship", "candidate": "bad"}))
-    assert diffing.parse(str(run))[1] == "bad"
+    assert scored_run.parse(str(run))[1] == "bad"
     edit(run, lambda summary: summary["candidates"][0].update(role="tuned"))
-    assert diffing.parse(str(run))[1] == "good"
+    assert scored_run.parse(str(run))[1] == "good"
     only = assess(tmp_path / "only", rows_of(20), {"alone": "bad"})
-    assert diffing.parse(str(only))[1] == "alone"
+    assert scored_run.parse(str(only))[1] == "alone"
 
 
 def test_a_wrong_name_is_one_line_with_the_right_ones(tmp_path: Path, both: Path) -> None:
@@ -348,7 +303,7 @@ def test_a_wrong_name_is_one_line_with_the_right_ones(tmp_path: Path, both: Path
         ("", "neither RUN nor RUN:CANDIDATE"),
     ):
         with pytest.raises(UserError) as error:
-            diffing.parse(name)
+            scored_run.parse(name)
         assert words in said(error) and "\n" not in said(error)
 
 

@@ -5,6 +5,7 @@ Standard output carries the result, standard error everything said on the way. E
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
@@ -188,6 +189,57 @@ def diff(base: str, new: str, margin: float | None, as_json: bool) -> None:
         click.echo(json.dumps(diffing.as_data(found), ensure_ascii=False))
     else:
         diffing.show(found, _console())
+
+
+@group.command()
+@click.argument("run")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default="baseline.jsonl", metavar="FILE", help="baseline.jsonl."
+)
+def baseline(run: str, out: Path) -> None:
+    """Write what RUN (or RUN:CANDIDATE) scored on each row, small enough for git, for `evalft gate`."""
+    from evalft import baselines
+
+    rows = baselines.write(run, out)
+    click.echo(f"{out}: {rows:,} rows, {out.stat().st_size:,} bytes; no text of yours is in it")
+
+
+@group.command()
+@click.argument("run")
+@click.option(
+    "--baseline",
+    "known",
+    type=click.Path(path_type=Path),
+    default="baseline.jsonl",
+    metavar="FILE",
+    help="baseline.jsonl.",
+)
+@click.option(
+    "--config",
+    "present",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The config that RUN must be of; evalft.yaml where there is one here.",
+)
+@click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="The result for a comment.")
+@click.option("--json", "as_json", is_flag=True, help="The result as JSON.")
+def gate(run: str, known: Path, present: Path | None, markdown: Path | None, as_json: bool) -> int:
+    """Whether RUN (or RUN:CANDIDATE) is worse than its baseline. Status 0 pass, 3 regression, 4 undecided.
+
+    Undecided is 0 with a warning unless gate.undecided is fail. In GitHub Actions the result is in the step's summary too."""
+    from evalft import gate_words, gating
+
+    here = Path("evalft.yaml")
+    found = gating.gate(known, run, present or (here if here.is_file() else None))
+    if as_json:
+        click.echo(gate_words.as_json(found))
+    else:
+        gate_words.show(found, _console())
+    for file in (markdown, os.environ.get("GITHUB_STEP_SUMMARY")):
+        if file:
+            with Path(file).open("a", encoding="utf-8") as stream:
+                stream.write(gate_words.markdown(found))
+    return found.status
 
 
 @group.command()

@@ -185,21 +185,26 @@ def _without_row_scores(
             new = after[name]
             if not old.cells.size == new.cells.size == n:
                 raise ValueError(f"{name}: measured on {old.cells.size} and {new.cells.size} rows, {n} are matched")
-            difference = paired_statistic(
-                (old.statistic, old.cells),
-                (new.statistic, new.cells),
-                groups=groups,
-                seed=seed,
-                furthest=math.inf if new.bounds is None else new.bounds[1] - new.bounds[0],
-            )
-            why_not = next(filter(None, (_no_interval(side, groups, seed) for side in (old, new))), None)
-            if difference.value is not None and why_not is not None:
-                difference = replace(difference, ends=unbounded, reason=why_not)
-            if difference.value is None:  # the measure knows why
-                reasons = (side.interval(groups, seed).reason for side in (old, new) if _value(side) is None)
-                difference = replace(difference, reason=next(filter(None, reasons), difference.reason))
-            found[name] = estimate(difference, confidence, _value(old), _value(new))
+            found[name] = estimate(difference_of(old, new, groups, seed), confidence, value_of(old), value_of(new))
     return found
+
+
+def difference_of(old: Measure, new: Measure, groups: NDArray[np.int_] | None = None, seed: int = 0) -> Interval:
+    """The paired difference, new minus old, of a metric that rows have no score of; groups (n,) of the rows."""
+    difference = paired_statistic(
+        (old.statistic, old.cells),
+        (new.statistic, new.cells),
+        groups=groups,
+        seed=seed,
+        furthest=math.inf if new.bounds is None else new.bounds[1] - new.bounds[0],
+    )
+    why_not = next(filter(None, (_no_interval(side, groups, seed) for side in (old, new))), None)
+    if difference.value is not None and why_not is not None:
+        difference = replace(difference, ends=unbounded, reason=why_not)
+    if difference.value is None:  # the measure knows why
+        reasons = (side.interval(groups, seed).reason for side in (old, new) if value_of(side) is None)
+        difference = replace(difference, reason=next(filter(None, reasons), difference.reason))
+    return difference
 
 
 def _no_interval(side: Measure, groups: NDArray[np.int_] | None, seed: int) -> str | None:
@@ -214,7 +219,7 @@ def _no_interval(side: Measure, groups: NDArray[np.int_] | None, seed: int) -> s
     return found.reason if found.ends is unbounded else None
 
 
-def _value(measure: Measure) -> float | None:
+def value_of(measure: Measure) -> float | None:
     """The metric of all rows; None where it is not defined for them."""
     if not measure.cells.size:
         return None

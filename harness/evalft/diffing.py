@@ -10,19 +10,17 @@ import math
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from difflib import get_close_matches
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from evalft import config, numbers, scoring
+from evalft import numbers, scoring
 from evalft.comparison import Comparison, Measures, PairedEstimate, compare, groups_of
 from evalft.config import TaskConfig
 from evalft.errors import UserError
 from evalft.metrics.names import lower_is_better
-from evalft.records import Example, Outcome, Score
+from evalft.records import Example, Score
 from evalft.reporting import text
+from evalft.scored_run import Side, outcomes_of, parse, read
 from evalft.stats import holm
-from evalft.store import RunFolder, read_lines, read_outcome
 from evalft.testset.splits import normal_form
 
 if TYPE_CHECKING:
@@ -69,7 +67,7 @@ def diff(base: str, new: str, *, confidence: float | None = None, margin: float 
     it two candidates can be shown to be equivalent. Raises UserError where a run cannot be read, the tasks are not the
     same, or no row is shared.
     """
-    old, other = _read(*parse(base)), _read(*parse(new))
+    old, other = read(*parse(base)), read(*parse(new))
     _require_same_task(old, other)
     notes = [*_incomplete(old), *_incomplete(other), *_unlike(old, other)]
     if confidence is None:
@@ -110,31 +108,6 @@ def diff(base: str, new: str, *, confidence: float | None = None, margin: float 
         adjusted=holm.adjusted(p_values),
         cost_per_query_usd=(_cost(old), _cost(other)),
         notes=tuple(notes),
-    )
-
-
-def parse(name: str) -> tuple[RunFolder, str]:
-    """The run and the candidate that "RUN" or "RUN:CANDIDATE" names; colons may stand in both.
-
-    Without a candidate: the tuned one, else the only one, else the verdict's. Raises UserError where there is no such
-    run or candidate, or several to choose from.
-    """
-    folder, candidate = _folder(name)
-    summary = folder.read_json("summary")
-    entries: dict[str, Any] = {entry["name"]: entry for entry in summary["candidates"]}
-    if candidate is not None:
-        if candidate in entries:
-            return folder, candidate
-        near = get_close_matches(candidate, entries, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(entries)}"
-        raise UserError(f"{folder.path}: has no candidate {candidate!r}; {hint}")
-    tuned = [name for name, entry in entries.items() if entry["role"] == "tuned"]
-    chosen = (summary["verdict"] or {}).get("candidate")
-    for names in (tuned, list(entries), [chosen] if chosen in entries else []):
-        if len(names) == 1:
-            return folder, names[0]
-    raise UserError(
-        f"{folder.path}: has {len(entries)} candidates; name one of them as {folder.path}:CANDIDATE: {', '.join(entries)}"
     )
 
 
@@ -316,58 +289,7 @@ def _slices(
 # ---------------------------------------------------------------- reading
 
 
-@dataclass(frozen=True, slots=True)
-class _Side:
-    """One candidate of one run."""
-
-    folder: RunFolder
-    candidate: str
-    summary: Mapping[str, Any]
-    entry: Mapping[str, Any]
-    """The candidate's, in the summary."""
-    task: TaskConfig
-    examples: Sequence[Example]
-    """Those with a score, in the order of the test set."""
-    scores: Mapping[str, Score]
-    """By example id."""
-
-    @property
-    def name(self) -> str:
-        return f"{self.folder.path}:{self.candidate}"
-
-
-def _folder(name: str) -> tuple[RunFolder, str | None]:
-    """The longest part of `name` before a colon (or all of it) that is a run folder, and what follows."""
-    colons = [i for i, character in enumerate(name) if character == ":"]
-    for end in (len(name), *reversed(colons)):
-        folder = RunFolder(Path(name[:end]))
-        if end and folder.exists():
-            return folder, name[end + 1 :] or None
-    raise UserError(
-        f"{name}: is neither RUN nor RUN:CANDIDATE with RUN a run folder (one with a manifest.json); "
-        "`evalft assess` makes one below reports/"
-    )
-
-
-def _read(folder: RunFolder, candidate: str) -> _Side:
-    summary = folder.read_json("summary")
-    path = folder.scores_file(candidate)
-    for file in (path, folder.file("test")):
-        if not file.is_file():
-            raise UserError(f"{file}: no such file; `evalft assess {folder.path}` writes it again")
-    scores = {line["id"]: Score(**line) for line in read_lines(path)}
-    return _Side(
-        folder=folder,
-        candidate=candidate,
-        summary=summary,
-        entry=next(entry for entry in summary["candidates"] if entry["name"] == candidate),
-        task=config.load(folder.file("config")).task,
-        examples=[example for example in folder.read_examples("test") if example.id in scores],
-        scores=scores,
-    )
-
-
-def _require_same_task(old: _Side, new: _Side) -> None:
+def _require_same_task(old: Side, new: Side) -> None:
     """Scores of different metrics, labels or rules of scoring are not comparable."""
     faults = []
     for key in ("type", "positive", "metrics", "normalize", "labels"):
@@ -389,7 +311,7 @@ def _comparable(task: TaskConfig, key: str) -> Any:
     return getattr(task, key)
 
 
-def _judge(side: _Side) -> dict[str, Any] | None:
+def _judge(side: Side) -> dict[str, Any] | None:
     """Who judged and by what; None where nobody did."""
     found = side.summary.get("judge")
     if not found:
@@ -399,7 +321,7 @@ def _judge(side: _Side) -> dict[str, Any] | None:
     }
 
 
-def _row_metric(primary: str, *sides: _Side) -> str:
+def _row_metric(primary: str, *sides: Side) -> str:
     """The row score that tells fixed from broken: the primary metric's, else accuracy; exact_match where a judge left
     rows without a score."""
     for name in (primary, "accuracy", "exact_match"):
@@ -409,17 +331,17 @@ def _row_metric(primary: str, *sides: _Side) -> str:
     raise UserError(f"{paths}: rows have no score of {primary}; `evalft decide RUN` scores stored answers again")
 
 
-def _cost(side: _Side) -> float | None:
+def _cost(side: Side) -> float | None:
     cost = side.entry["cost_per_query_usd"]["value"]
     return None if cost is None else float(cost)
 
 
-def _incomplete(side: _Side) -> list[str]:
+def _incomplete(side: Side) -> list[str]:
     missing = int(side.summary["task"]["examples"]) - len(side.examples)
     return [f"{side.name}: {missing:,} rows have no score yet and are left out"] if missing else []
 
 
-def _unlike(old: _Side, new: _Side) -> list[str]:
+def _unlike(old: Side, new: Side) -> list[str]:
     """Metrics that only one side has, those whose probabilities come from different methods, judges that may not decide."""
     notes = [
         f"{side.name}: the judge is uncalibrated ({why}): a difference in judge decides nothing"
@@ -471,7 +393,7 @@ def _content(example: Example) -> Hashable:
 
 
 def _measures(
-    old: _Side, new: _Side, pairs: Sequence[tuple[Example, Example]], notes: list[str]
+    old: Side, new: Side, pairs: Sequence[tuple[Example, Example]], notes: list[str]
 ) -> tuple[Measures, Measures] | None:
     """Both candidates' metrics on the matched rows; None, with a note, where their answers are not there."""
     if old.task.type == "generation":
@@ -482,20 +404,9 @@ def _measures(
     for side, ids in ((old, [one.id for one, _ in pairs]), (new, [twin.id for _, twin in pairs])):
         renamed = dict(zip(ids, (example.id for example in examples), strict=True))
         try:
-            outcomes = [replace(one, id=renamed[one.id]) for one in _outcomes(side) if one.id in renamed]
+            outcomes = [replace(one, id=renamed[one.id]) for one in outcomes_of(side) if one.id in renamed]
             both.append(scoring.score(examples, outcomes, old.task, extra_metrics=extra).measures)
         except ValueError as error:
             notes.append(f"{side.name}: metrics that rows have no score of are not compared: {error}")
             return None
     return both[0], both[1]
-
-
-def _outcomes(side: _Side) -> list[Outcome]:
-    """The answers on disk, the last of each example and repeat; a torn last line is left alone and out."""
-    path = side.folder.predictions_file(side.candidate)
-    try:
-        with path.open(encoding="utf-8") as file:
-            read = [read_outcome(line) for line in file if line.endswith("\n")]
-    except FileNotFoundError:
-        return []
-    return list({(outcome.id, outcome.repeat): outcome for outcome in read}.values())

@@ -153,6 +153,18 @@ def score(
     )
 
 
+def elected(
+    examples: Sequence[Example], outcomes: Sequence[Outcome], task: TaskConfig
+) -> dict[str, tuple[str, ...] | None]:
+    """By example id the labels that its answers come to; None where none can be read. Raises ValueError as score() does."""
+    labels, task_type = _labels(task, examples), _type(task)
+    per_example = _per_example(examples, outcomes)
+    return {
+        example.id: _vote(several, labels, task_type).labels
+        for example, several in zip(examples, per_example, strict=True)
+    }
+
+
 def with_metrics(task: TaskConfig, thresholds: Iterable[str]) -> TaskConfig:
     """The task with its metrics written out (the defaults where it names none). `thresholds` are names to check too.
 
