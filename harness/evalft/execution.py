@@ -155,7 +155,8 @@ class Asking:
             for start in range(0, before, FROM_CACHE_AT_ONCE):
                 found = map(self._cache.get, self._owed[start : start + FROM_CACHE_AT_ONCE])
                 outcomes = [outcome for outcome in found if outcome is not None]
-                self._on_disk(*outcomes)
+                if outcomes:
+                    self._on_disk(*outcomes)
                 for outcome in outcomes:
                     self._take(outcome)
         self._owed = self._not_done(self._owed)
