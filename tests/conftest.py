@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("no-times", deadline=None)  # a busy machine is no fault
+hypothesis.settings.load_profile("no-times")
 
 
 @pytest.fixture(autouse=True)

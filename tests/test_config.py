@@ -159,3 +159,9 @@ def test_a_model_folder_is_shown_below_the_working_folder_or_whole_but_never_by_
     assert config.shown_spec(f"hf:{here}/run/../../models/tiny") == f"hf:{tmp_path}/models/tiny"
     assert config.shown_spec("hf:owner/name") == "hf:owner/name"
     assert config.shown_spec("openai:../m") == "openai:../m"
+
+
+def test_a_threshold_can_be_set_as_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "evalft.yaml").write_text("task: {test: a.csv}\ncandidates: [{model: 'fake:echo'}]\n")
+    found = config.load(tmp_path / "evalft.yaml", ["thresholds.accuracy=>= 0.9", "thresholds.cost_per_query=<= 0.01"])
+    assert found.thresholds == {"accuracy": ">= 0.9", "cost_per_query": "<= 0.01"}

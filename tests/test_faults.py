@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -143,3 +144,16 @@ def test_the_first_refusal_of_the_key_or_the_quota_stops_the_candidate(tmp_path:
     assert result.summary["candidates"][0]["coverage"]["failures"] == {"api_error": 480}
     log = RunFolder(tmp_path / "run").file("log").read_text()
     assert log.count("stopped:") == 1 and "no more" in log
+
+
+def test_rows_that_a_stopped_candidate_was_not_asked_decide_nothing(tmp_path: Path) -> None:
+    def script(body: dict[str, Any], number: int) -> Any:
+        return completion(LABELS[asked(body) % 2]) if number <= 20 else error(401, "no more", code="invalid_api_key")
+
+    with serving(script) as server:
+        made = settings(tmp_path, server.base_url, 100)
+        made = made.model_copy(update={"thresholds": {"accuracy": ">= 0.9"}})
+        result = pipeline.assess(made, out=tmp_path / "run")
+    threshold = result.summary["candidates"][0]["thresholds"]["accuracy"]
+    assert threshold["status"] == "undecided", "all that was answered is right, and the rest is no miss of the model"
+    assert re.search("[0-9]+ of 100 answers were not asked for", threshold["undecided_because"])

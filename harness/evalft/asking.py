@@ -164,6 +164,8 @@ def _asking(
             len(job.requests),
             scoring.row_metric(job.task) if rows else "",
             row_score,
+            grouped=bool(rows and rows[0].group is not None),
+            in_batches=job.candidate.mode == "batch",
         ),
         stop=stop,
         say=progress.say,

@@ -327,7 +327,7 @@ class Batching:
                     out_of_reach.pop(batch.key, None)
                 except RouteError as error:
                     if batch.key not in out_of_reach:
-                        self._say(f"batch {batch.id}: {error}; asked for again")
+                        self._say(f"batch {batch.id}: {error}; looked at again for up to {OUTAGE_S / 60:.0f} min")
                     for_s = time.monotonic() - out_of_reach.setdefault(batch.key, time.monotonic())
                     if not error.retry or for_s > OUTAGE_S:
                         self._given_up.add(batch.key)

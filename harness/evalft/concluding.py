@@ -95,6 +95,8 @@ def conclude(
             extra_metrics=[threshold.metric for threshold in config.parsed_thresholds],
             words=judged.words.get(name) if judged else None,
         )
+        if given[name].not_asked:
+            scored[name] = _not_settled(scored[name], given[name].not_asked, len(outcomes))
         if judged:
             found = scored[name].intervals
             scored[name] = replace(scored[name], intervals={**found, "judge": judged.interval(found["judge"])})
@@ -160,6 +162,15 @@ class _Given:
     def rows_with(self, samples: int) -> Sequence[int]:
         """The rows that have all of their answers."""
         return array("Q", (index for index, count in enumerate(self.answers) if count == samples))
+
+
+def _not_settled(scored: Scored, not_asked: int, of: int) -> Scored:
+    """Of a candidate that stopped: rows that were not asked count as misses, which says nothing of the model. So no threshold
+    is decided by them."""
+    why = f"{not_asked:,} of {of:,} answers were not asked for, since the candidate stopped; the same command goes on"
+    return replace(
+        scored, intervals={name: replace(one, ends=unbounded, reason=why) for name, one in scored.intervals.items()}
+    )
 
 
 def _given(outcomes: Sequence[Outcome], rows: int) -> _Given:

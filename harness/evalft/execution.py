@@ -202,6 +202,11 @@ class Asking:
             raise CannotStart(
                 f"candidate {candidate.name}: {candidate.base_url}: {refusals[0]}; is limits.timeout_s too short?"
             )
+        if all(refusal.startswith(TEMPORARY) for refusal in refusals):
+            raise CannotStart(
+                f"candidate {candidate.name}: {candidate.base_url} is down or overloaded: {refusals[0]}; run the same command "
+                "again when it is up"
+            )
         raise CannotStart(
             f"candidate {candidate.name}: {candidate.base_url} refuses every request: {refusals[0]}; "
             "check its settings in the config"
@@ -460,7 +465,9 @@ def _cannot_start(candidate: ApiCandidate, outcome: Outcome) -> str:
     if "HTTP 404" in message:
         return f"{where}: the model or the address is not known there: {message}; check `model:` and the base URL"
     if "HTTP 401" in message or "HTTP 403" in message:
-        return f"{where}: the key is refused: {message}; check the environment variable {candidate.key_env or '(none set)'}"
+        if not candidate.key_env:
+            return f"{where}: no key was sent: {message}; name its variable with `api_key_env` under `providers:`"
+        return f"{where}: the key is refused: {message}; check the environment variable {candidate.key_env}"
     if isinstance(outcome, Failure) and outcome.failure == "connection":
         return f"{where}: no connection: {message}; is the server running, and the address right?"
     return f"{where}: {message}"

@@ -291,7 +291,8 @@ class Pace:
         elif not attempt.retry and not attempt.stops:
             self._places = min(self._ceiling, self._places + 1)
             self._tokens.learn(ticket.size_bytes, attempt.outcome.usage)
-            self._tell_if_slower(now, "little remains of the limit that its headers state")
+            headers = "little remains of the limit that its headers state"
+            self._tell_if_slower(now, headers if attempt.rate_limits else "as many as it served lately")
         self._give_places()
 
     def _tell_if_slower(self, at: float, why: str) -> None:

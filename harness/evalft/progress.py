@@ -50,6 +50,7 @@ class _Line:
     latest: deque[float] = field(default_factory=lambda: deque(maxlen=100))
     """When the last outcomes came: the pace of now, not of the first request and of loading."""
     finished: bool = False
+    in_batches: bool = False
     asked_again: Collection[object] = ()
     """Rows without an answer so far that are tried again; grows and shrinks as they are."""
 
@@ -75,10 +76,10 @@ class _Line:
         if found is None:
             return ""
         mean, low, high = found
-        return f"{self.metric} {mean:.3f}" + (f" ({low:.2f}-{high:.2f})" if low is not None else "")
+        return f"{self.metric} {mean:.3f}" + (f" ({low:.3f}-{high:.3f})" if low is not None else "")
 
     def left(self) -> str:
-        if self.finished or len(self.latest) < 10:
+        if self.finished or self.in_batches or len(self.latest) < 10:
             return ""
         now, gap = time.monotonic(), (self.latest[-1] - self.latest[0]) / (len(self.latest) - 1)
         if now - self.latest[-1] > max(STALLED[0] * gap, STALLED[1]) or self.total - self.done <= len(self.asked_again):
@@ -129,9 +130,19 @@ class Progress(AbstractContextManager["Progress"]):
     def watch_money(self, money: Callable[[], tuple[float, float]]) -> None:
         self._money = money
 
-    def candidate(self, name: str, total: int, metric: str, row_score: RowScore) -> Callable[[Outcome], None]:
-        """A new line; returns the function that each of its outcomes is given to."""
-        line = _Line(name, total, metric, row_score)
+    def candidate(
+        self,
+        name: str,
+        total: int,
+        metric: str,
+        row_score: RowScore,
+        *,
+        grouped: bool = False,
+        in_batches: bool = False,
+    ) -> Callable[[Outcome], None]:
+        """A new line; returns the function that each of its outcomes is given to. grouped: rows are not independent, so
+        that no interval is shown before the result's; in_batches: what comes next comes when the provider has done it."""
+        line = _Line(name, total, metric, row_score, whole=not grouped, in_batches=in_batches)
         self._lines.append(line)
 
         def take(outcome: Outcome) -> None:

@@ -176,6 +176,9 @@ def _differ(one: Score, other: Score) -> bool:
 def _chosen(then: Mapping[str, Any], prepared: Prepared) -> list[str]:
     metrics = ", ".join(spec.name for spec in prepared.config.task.metrics or ())
     said = [f"metrics: {metrics}; normalize: {', '.join(prepared.config.task.normalize) or 'nothing'}"]
+    were, are = (then.get("task", {}).get("metrics") or [""])[0], scoring.primary(prepared.config.task)
+    if were and were != are:
+        said.append(f"the primary metric is {are}; it was {were}")
     before, now = then.get("scorer"), scoring.version()
     if before == now:
         said.append(f"the scorer is the one that scored this run before ({now})")

@@ -65,8 +65,9 @@ def _apply_override(data: dict[str, Any], override: str, said: dict[Place, int])
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise UserError(f"--set {override}: write --set key=value, for example --set limits.timeout_s=30")
-    template = text.lstrip().startswith(("{{", "{%"))  # a prompt, which YAML would read as a mapping in a mapping
-    value = text if template else yaml_data.parse(text, f"--set {key}")[0]
+    # a prompt, which YAML would read as a mapping in a mapping, or a threshold, which it would read as a folded text
+    as_it_is = text.lstrip().startswith(("{{", "{%", ">=", "<="))
+    value = text if as_it_is else yaml_data.parse(text, f"--set {key}")[0]
     parts = key.strip().split(".")
     _put(data, parts, value, f"--set {key}")
     place = tuple(int(part) if part.isdigit() else part for part in parts)

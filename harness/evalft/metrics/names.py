@@ -143,7 +143,8 @@ def _unknown(name: str, task_type: TaskType, also: Sequence[str] = ()) -> str | 
             return (
                 f"is a metric of {other} tasks; this task is {task_type} (known: {', '.join(defaults(task_type))}, ...)"
             )
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    begin_alike = [one for one in known if len(name) > 2 and one.startswith(name)]
+    near = begin_alike or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"unknown metric; did you mean {near[0]!r}?" if near else f"unknown metric; known: {', '.join(known)}"
 
 
