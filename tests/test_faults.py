@@ -156,4 +156,4 @@ def test_rows_that_a_stopped_candidate_was_not_asked_decide_nothing(tmp_path: Pa
         result = pipeline.assess(made, out=tmp_path / "run")
     threshold = result.summary["candidates"][0]["thresholds"]["accuracy"]
     assert threshold["status"] == "undecided", "all that was answered is right, and the rest is no miss of the model"
-    assert re.search("[0-9]+ of 100 answers were not asked for", threshold["undecided_because"])
+    assert re.search("[0-9]+ of 100 answers were not asked for", threshold["reason"])
