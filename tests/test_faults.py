@@ -157,3 +157,7 @@ def test_rows_that_a_stopped_candidate_was_not_asked_decide_nothing(tmp_path: Pa
     threshold = result.summary["candidates"][0]["thresholds"]["accuracy"]
     assert threshold["status"] == "undecided", "all that was answered is right, and the rest is no miss of the model"
     assert re.search("[0-9]+ of 100 answers were not asked for", threshold["reason"])
+    verdict = result.summary["verdict"]
+    assert verdict["action"] == "stop" and verdict["rows_needed"] is None
+    assert "the rest of the answers of mock" in " ".join(verdict["flips_if"])
+    assert result.summary["candidates"][0]["cost_per_query_usd"]["value"] is None

@@ -455,8 +455,9 @@ def test_a_judge_decides_only_once_people_have_scored_enough_answers(tmp_path: P
         assert f"the judge is uncalibrated: people scored {labels}" in entry["thresholds"]["judge"]["reason"]
         assert result.summary["verdict"]["action"] == "stop"
         reasons = " ".join(result.summary["verdict"]["reasons"])
-        assert "evalft review" in reasons and "people's scores of answers, not test rows" in reasons
-        assert "new row" not in reasons and "interval no interval" not in reasons
+        assert "evalft review" in reasons and "more test rows would not change that, but people's scores" in reasons
+        assert "new row" not in reasons and "no interval" not in reasons
+        assert "people's scores" in " ".join(result.summary["verdict"]["flips_if"])
     else:
         assert result.summary["verdict"]["action"] == "ship"
 

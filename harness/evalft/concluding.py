@@ -11,13 +11,14 @@ from typing import Any
 
 from evalft import comparison, errors, judging, planning, prices, scoring, summary
 from evalft.candidates import recorded
-from evalft.config import CandidateConfig, shown_spec
-from evalft.decision.evidence import LOWER_IS_BETTER, Evidence, Setting, TrainingPlan
+from evalft.config import CandidateConfig, Config, shown_spec
+from evalft.decision.evidence import LOWER_IS_BETTER, Evidence, Obstacle, Setting, TrainingPlan
 from evalft.decision.tuning import trainable_base
 from evalft.decision.verdict import Decision, decide
+from evalft.decision.wording import metric_name
 from evalft.errors import UserError
-from evalft.judging import Judged, people
-from evalft.metrics.names import PROBABILISTIC
+from evalft.judging import people
+from evalft.metrics.names import COSTS, PROBABILISTIC
 from evalft.preparing import Prepared
 from evalft.prices import HourPrice, TokenPrice
 from evalft.records import Outcome, Prediction
@@ -25,8 +26,11 @@ from evalft.reporting import html, markdown, view
 from evalft.scoring import Scored
 from evalft.sequences import chosen
 from evalft.spending import Ledger
-from evalft.stats.interval import Interval, unbounded
+from evalft.stats.interval import unbounded
 from evalft.store import RunFolder, kept
+
+_Obstacles = Mapping[str, Mapping[str, Obstacle]]
+"""By candidate and metric."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ def conclude(
     basis: dict[str, str] = {}
     given: dict[str, _Given] = {}
     absent: dict[str, int] = {}
+    obstacles: dict[str, dict[str, Obstacle]] = {}
     judged = judging.collect(config, data.test, folder, judging.given_scores(prepared.own_config))
     owed = judged.owed + judged.stopped if judged else 0
     for candidate, plan in zip(config.candidates, prepared.plans, strict=True):
@@ -100,10 +105,12 @@ def conclude(
         if judged:
             found = scored[name].intervals
             scored[name] = replace(scored[name], intervals={**found, "judge": judged.interval(found["judge"])})
+        why_not = judged.why_not if judged else ""
+        obstacles[name] = _obstacles(config, name, scored[name], given[name].not_asked, why_not)
         absent[name] = recorded.absent(outcomes) if candidate.provider == "file" else 0
         folder.write_scores(name, scored[name].scores)
     partial = why_partial or ("interrupted" if any(missing.values()) or (judged and judged.owed) else None)
-    decision, before = (None, None) if partial else _decisions(prepared, scored, judged)
+    decision, before = (None, None) if partial else _decisions(prepared, scored, obstacles)
     result = summary.build(
         config,
         data,
@@ -165,12 +172,11 @@ class _Given:
 
 
 def _not_settled(scored: Scored, not_asked: int, of: int) -> Scored:
-    """Of a candidate that stopped: rows that were not asked count as misses, which says nothing of the model. So no threshold
-    is decided by them."""
+    """Of a candidate that stopped: rows that were not asked count as misses and cost nothing, which says nothing of the
+    model. So no threshold is decided by them, and what a query costs is not known."""
     why = f"{not_asked:,} of {of:,} answers were not asked for, since the candidate stopped; the same command goes on"
-    return replace(
-        scored, intervals={name: replace(one, ends=unbounded, reason=why) for name, one in scored.intervals.items()}
-    )
+    found = {name: replace(one, ends=unbounded, reason=why) for name, one in scored.intervals.items()}
+    return replace(scored, intervals={**found, "cost_per_query": replace(found["cost_per_query"], value=None)})
 
 
 def _given(outcomes: Sequence[Outcome], rows: int) -> _Given:
@@ -266,18 +272,18 @@ def _price_data(plan: planning.CandidatePlan, manifest: Mapping[str, Any]) -> di
 
 
 def _decisions(
-    prepared: Prepared, scored: Mapping[str, Scored], judged: Judged | None
+    prepared: Prepared, scored: Mapping[str, Scored], obstacles: _Obstacles
 ) -> tuple[Decision, Decision | None]:
     """(the decision, what it was before training where there was one)."""
     trained = prepared.folder.manifest().get("trained")
     if not trained:
-        return decide(*_evidence(prepared, scored, judged)), None
+        return decide(*_evidence(prepared, scored, obstacles)), None
     tuned = next((name for name, role in prepared.roles.items() if role == "tuned"), None)
     if tuned:
         tried = f"fine-tuning was done in this run, and {tuned} is what came of it"
     else:
         tried = "fine-tuning was tried in this run, and no stage was better than the untuned base on dev"
-    evidence, setting = _evidence(prepared, scored, judged)
+    evidence, setting = _evidence(prepared, scored, obstacles)
     own = {candidate.name for candidate in prepared.own_config.candidates}
     before = decide([one for one in evidence if one.name in own], setting)
     return decide(evidence, replace(setting, tried=tried)), before
@@ -321,11 +327,10 @@ def _difference(prepared: Prepared, scored: Mapping[str, Scored], before: str, a
 
 
 def _evidence(
-    prepared: Prepared, scored: Mapping[str, Scored], judged: Judged | None
+    prepared: Prepared, scored: Mapping[str, Scored], obstacles: _Obstacles
 ) -> tuple[list[Evidence], Setting]:
     config, data = prepared.config, prepared.data
     primary = scoring.primary(config.task)
-    why_not = judged.why_not if judged else ""
     same_rows = len({found.row_metric for found in scored.values()}) == 1
     evidence = []
     for candidate in config.candidates:
@@ -336,11 +341,12 @@ def _evidence(
                 candidate.name,
                 shown_spec(candidate.model),
                 prepared.roles[candidate.name],
-                _without_a_say(found.intervals, why_not),
+                found.intervals,
                 n=len(data.test),
                 resample=found.resample,
                 cannot_pass=found.cannot_pass,
                 smallest_class=found.smallest_class,
+                obstacles=obstacles[candidate.name],
                 trainable=planning.trainable(candidate) and not candidate.adapter,
                 stand_in=bool(provider and provider.stand_in),
                 scores=found.row_scores if same_rows else None,
@@ -361,16 +367,30 @@ def _evidence(
         train_rows=len(data.train),
         train_rows_possible=data.train_possible if lone else generated,
         lone_file=lone,
-        judge_cannot_decide=why_not if "judge" in config.thresholds else "",
     )
 
 
-def _without_a_say(intervals: Mapping[str, Interval], why_not: str) -> Mapping[str, Interval]:
-    """An interval that bounds nothing is undecided whatever is required: a judge that people have not been held against
-    lets no candidate pass, and none fail."""
-    if not why_not or "judge" not in intervals:
-        return intervals
-    return {**intervals, "judge": replace(intervals["judge"], ends=unbounded, reason=why_not)}
+def _obstacles(config: Config, name: str, found: Scored, not_asked: int, why_not: str) -> dict[str, Obstacle]:
+    """By metric of a threshold: what no number of test rows decides."""
+    obstacles = {}
+    for threshold in config.parsed_thresholds:
+        metric, measured = threshold.metric, found.intervals.get(threshold.metric)
+        if not_asked:
+            why = measured.reason if measured and measured.reason else ""
+            sentence = f"{name} stopped before all of its answers were asked for"
+            remedy = (
+                f"the rest of the answers of {name} (the same command asks for them, once what stopped it is mended)"
+            )
+            obstacles[metric] = Obstacle(why, sentence, remedy)
+        elif metric == "judge" and why_not:
+            sentence = f"no candidate can pass the threshold on judge: {why_not}"
+            remedy = "people's scores of enough answers, which agree with the judge's (`evalft review RUN`)"
+            obstacles[metric] = Obstacle(why_not, sentence, remedy)
+        elif metric in COSTS and (measured is None or measured.value is None):
+            why = (measured.reason if measured else None) or "not measured"
+            sentence = f"{metric_name(metric)} of {name} is not known: {why}"
+            obstacles[metric] = Obstacle(why, sentence, f"the {metric_name(metric)} of {name}")
+    return obstacles
 
 
 def _training(prepared: Prepared, scored: Mapping[str, Scored], base: str | None) -> TrainingPlan:

@@ -26,6 +26,17 @@ Resample = Callable[[NDArray[np.intp]], Mapping[str, float]]
 """Row numbers (m,), each 0 <= row < n, repeats allowed -> value per metric over those rows; nan where undefined."""
 
 
+@dataclass(frozen=True)
+class Obstacle:
+    """Something other than too few test rows that keeps a threshold undecided: more of them do not mend it."""
+
+    why: str
+    sentence: str
+    """The same, with whom it concerns."""
+    remedy: str
+    """What would mend it."""
+
+
 @dataclass(frozen=True, eq=False)
 class Evidence:
     """What was measured of one candidate on the n test rows."""
@@ -42,6 +53,8 @@ class Evidence:
     """Metric -> reason: a macro metric while a class has under 10 rows."""
     smallest_class: int | None = None
     """Rows of the rarest class; more rows of it lift `cannot_pass`."""
+    obstacles: Mapping[str, Obstacle] = field(default_factory=dict)
+    """Metric -> what keeps its threshold undecided, whatever its interval."""
     trainable: bool = False
     """An `hf:` causal model, which can be the base of a training."""
     stand_in: bool = False
@@ -108,8 +121,6 @@ class Setting:
     """What a training in this run came to, as a sentence; empty before any. It is not advised a second time."""
     lone_file: bool = False
     """There is no train file: the rows that can be made include half of the test file."""
-    judge_cannot_decide: str = ""
-    """Why the threshold on `judge` is undecided whatever was measured, as a sentence; empty where it is not."""
     seed: int = 0
 
     @property

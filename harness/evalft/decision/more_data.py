@@ -151,7 +151,7 @@ def _ends(
     interval = one.intervals.get(threshold.metric)
     lower = (threshold.op == ">=") == against
     unknown = -math.inf if lower else math.inf
-    if interval is None or interval.value is None:
+    if interval is None or interval.value is None or threshold.metric in one.obstacles:
         return np.full(len(value), unknown)
     shrink = np.sqrt(one.n / totals)
     end = interval.ends(level)[0 if lower else 1]

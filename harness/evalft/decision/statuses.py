@@ -6,7 +6,7 @@ several times (Holm 1979), and by interval ends only, so that no separate test c
 - pass: every threshold's pessimistic end meets it at level alpha / m, m being the candidates not yet passed. Accept all
   that do, lower m, repeat until none does. (All thresholds must be met, so none of them needs a correction of its own.)
 - fail: some threshold's optimistic end misses it at level alpha / t over the candidate's t thresholds.
-- else undecided. What cannot be measured, or is not bounded by the data, is undecided with the reason.
+- else undecided. What cannot be measured, is not bounded by the data or meets an obstacle is undecided with the reason.
 """
 
 from __future__ import annotations
@@ -113,12 +113,12 @@ def by_cost(one: Evidence) -> tuple[float, str]:
 
 def pessimistic(one: Evidence, threshold: Threshold, level: float) -> float:
     """The end of the interval that speaks against meeting the threshold; infinite where unmeasured or unbounded."""
-    low, high = _ends(one.intervals.get(threshold.metric), level)
+    low, high = _ends(one, threshold.metric, level)
     return low if threshold.op == ">=" else high
 
 
 def optimistic(one: Evidence, threshold: Threshold, level: float) -> float:
-    low, high = _ends(one.intervals.get(threshold.metric), level)
+    low, high = _ends(one, threshold.metric, level)
     return high if threshold.op == ">=" else low
 
 
@@ -145,7 +145,7 @@ def _failing(one: Evidence, thresholds: Sequence[Threshold], alpha: float) -> tu
 
 def _result(one: Evidence, threshold: Threshold, alpha: float, pass_level: float, fail_level: float) -> ThresholdResult:
     interval = one.intervals.get(threshold.metric)
-    blocked = one.cannot_pass.get(threshold.metric)
+    blocked = threshold.metric in one.cannot_pass or threshold.metric in one.obstacles
     status, reason = _shown_status(one, threshold, alpha)
     return ThresholdResult(
         metric=threshold.metric,
@@ -161,7 +161,9 @@ def _result(one: Evidence, threshold: Threshold, alpha: float, pass_level: float
 
 
 def _shown_status(one: Evidence, threshold: Threshold, alpha: float) -> tuple[Status, str | None]:
-    interval = one.intervals.get(threshold.metric)
+    interval, obstacle = one.intervals.get(threshold.metric), one.obstacles.get(threshold.metric)
+    if obstacle:
+        return "undecided", obstacle.why
     if interval is None:
         return "undecided", "not measured"
     if interval.value is None:
@@ -187,8 +189,9 @@ def _p_value(interval: Interval | None, threshold: Threshold) -> float | None:
     return level if level < 0.5 else None
 
 
-def _ends(interval: Interval | None, level: float) -> tuple[float, float]:
-    if interval is None or interval.value is None:
+def _ends(one: Evidence, metric: str, level: float) -> tuple[float, float]:
+    interval = one.intervals.get(metric)
+    if interval is None or interval.value is None or metric in one.obstacles:
         return -math.inf, math.inf
     low, high = interval.ends(level)
     return (-math.inf if math.isnan(low) else low), (math.inf if math.isnan(high) else high)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evalft.decision.break_even import BreakEven, cost_after
-from evalft.decision.evidence import COST, LOWER_IS_BETTER, Evidence, Setting, TrainingPlan
+from evalft.decision.evidence import COST, LOWER_IS_BETTER, Evidence, Obstacle, Setting, TrainingPlan
 from evalft.decision.statuses import meets
 from evalft.decision.wording import count, duration, next_below, number, quantity, required, rounded_up
 
@@ -40,16 +40,20 @@ def trainable_base(evidence: Sequence[Evidence], primary: str, tune_base: str | 
     return best_first[0].model if best_first else None
 
 
-def tune_conditions(setting: Setting, break_even: BreakEven | None) -> tuple[Condition, ...]:
-    """In the order of the rule; the first that is not met is what `stop` names."""
+def tune_conditions(
+    setting: Setting, break_even: BreakEven | None, obstacles: Sequence[Obstacle]
+) -> tuple[Condition, ...]:
+    """In the order of the rule; the first that is not met is what `stop` names. Before `obstacles` are out of the way, no
+    model, tuned or not, can be shown to pass, or it is not known whether one is needed."""
     plan = setting.training
     if setting.tried:
         remedy = (
             "other training rows (task.train, expand), another base (tune.base) or other settings (tune), in a new run"
         )
         return (Condition("tried", False, setting.tried, remedy),)
-    conditions = [_judge(setting)] if setting.judge_cannot_decide else []
-    conditions += [_base(plan), _rows(setting)]
+    if obstacles:
+        return tuple(Condition("obstacle", False, each.sentence, each.remedy) for each in obstacles)
+    conditions = [_base(plan), _rows(setting)]
     if plan is not None and plan.base is not None:
         conditions += [_limits(plan)]
     conditions += [_chance(setting)]
@@ -88,16 +92,6 @@ def _base(plan: TrainingPlan | None) -> Condition:
             "a trainable base (`tune.base`, or an hf: candidate)",
         )
     return Condition("base", True, f"the base {plan.base} can be trained")
-
-
-def _judge(setting: Setting) -> Condition:
-    """No model, tuned or not, can be shown to pass before people's scores say what the judge's are worth."""
-    return Condition(
-        "judge",
-        False,
-        f"no candidate can pass the threshold on judge: {setting.judge_cannot_decide}",
-        "people's scores of enough answers, which agree with the judge's (`evalft review RUN`)",
-    )
 
 
 def _rows(setting: Setting) -> Condition:

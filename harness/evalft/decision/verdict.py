@@ -17,7 +17,7 @@ from functools import lru_cache
 import numpy as np
 
 from evalft.decision.break_even import break_even
-from evalft.decision.evidence import COST, Evidence, Setting
+from evalft.decision.evidence import COST, Evidence, Obstacle, Setting
 from evalft.decision.flips import all_fail_flips, choice_flips
 from evalft.decision.more_data import CHANCE, MoreData, rows_to_settle
 from evalft.decision.reach import OutOfReach, out_of_reach
@@ -84,7 +84,7 @@ class _Rules:
         found = rows_to_settle(self.evidence, self.setting)
         if found.rows is not None and self.setting.decide.undecided == "stop":
             return self._more_test_data(found, found.rows, undecided, before)
-        return self._tune_or_stop((*before, f"Rule 2: {_neither(undecided, found, self.setting)}"), found)
+        return self._tune_or_stop((*before, f"Rule 2: {_neither(undecided, found, self._obstacles())}"), found)
 
     # ------------------------------------------------------------ rule 1
 
@@ -126,6 +126,17 @@ class _Rules:
         gap = number(interval.value, 0.0)
         return f"the difference in {metric}, {shipped.name} minus {one.name}, {real}: {gap} ({said})"
 
+    def _obstacles(self) -> tuple[Obstacle, ...]:
+        """Those of the candidates that are undecided, each once."""
+        found = [
+            one.obstacles[threshold.metric]
+            for one, status in self._pairs()
+            if status.status == "undecided"
+            for threshold in self.setting.thresholds
+            if threshold.metric in one.obstacles
+        ]
+        return tuple(dict.fromkeys(found))
+
     def _correction(self, one: Evidence) -> list[str]:
         if len(self.evidence) == 1:
             return []
@@ -164,7 +175,8 @@ class _Rules:
     def _tune_or_stop(self, steps: tuple[str, ...], found: MoreData | None) -> Decision:
         setting = self.setting
         paid = break_even(self.evidence, self.statuses, setting.thresholds, setting.training, setting.decide)
-        conditions = tune_conditions(setting, paid)
+        obstacles = self._obstacles()
+        conditions = tune_conditions(setting, paid, obstacles)
         unmet = [condition for condition in conditions if not condition.met]
         warning = cost_warning(self.evidence, setting) if setting.training is not None else None
         undecided = [one for one, status in self._pairs() if status.status == "undecided"]
@@ -172,7 +184,7 @@ class _Rules:
             "no candidate is shown to pass every threshold" if self.evidence else "no candidate was measured",
             *self._all_findings(),
             *(each.sentence() for each in self._out_of_reach()),
-            *([_neither(undecided, found, setting)] if found is not None else []),
+            *([_neither(undecided, found, obstacles)] if found is not None else []),
             *(condition.sentence for condition in (unmet or conditions)),
             *([f"beware: {warning}"] if warning and not unmet else []),
         ]
@@ -256,18 +268,19 @@ class _Rules:
 
 def _stop_flips(unmet: Sequence[Condition]) -> list[str]:
     remedies = listed([condition.remedy for condition in unmet])
+    if unmet[0].name == "obstacle":
+        return [f"with {remedies} it is decided again, which may change the verdict"]
     if len(unmet) > 1:
         return [f"tune would need all of these: {remedies}"]
-    if unmet[0].name == "judge":
-        return [f"with {remedies} the threshold on judge is decided, and so is the verdict"]
     also = ", if the training it makes possible fits the limits" if unmet[0].name == "base" else ""
     return [f"with {remedies} the verdict would be tune{also}"]
 
 
-def _neither(undecided: Sequence[Evidence], found: MoreData, setting: Setting) -> str:
+def _neither(undecided: Sequence[Evidence], found: MoreData, obstacles: Sequence[Obstacle]) -> str:
     said = f"{listed([one.label for one in undecided])} {_are(undecided)} neither shown to pass nor to fail"
-    if found.rows is None and setting.judge_cannot_decide:
-        return f"{said}: what is missing is people's scores of answers, not test rows"
+    if found.rows is None and obstacles:
+        remedies = listed([each.remedy for each in obstacles])
+        return f"{said}, and more test rows would not change that, but {remedies} may"
     if found.rows is None:
         chance = f"a chance of only {found.chance_text} ({percent(CHANCE)} asked)"
         return f"{said}, and even {count(found.most, 'new row')} would settle it with {chance}"

@@ -9,7 +9,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from evalft import numbers
 from evalft.config import Threshold
 from evalft.decision.evidence import COST, LATENCY_QUANTILES, Evidence
-from evalft.decision.statuses import ThresholdResult, meets, optimistic, pessimistic
+from evalft.decision.statuses import ThresholdResult, meets, pessimistic
 
 DIGITS = 3
 MOST_DIGITS = 15
@@ -72,7 +72,7 @@ def interval_text(one: Evidence, threshold: Threshold, confidence: float) -> str
     if interval is None or interval.value is None:
         why = (interval.reason if interval is not None else None) or "not measured"
         return f"{metric_name(metric)} is not known ({why}; required {required(threshold)})"
-    low, high = sorted(end(one, threshold, (1 - confidence) / 2) for end in (pessimistic, optimistic))
+    low, high = interval.ends((1 - confidence) / 2)
     unit = numbers.unit_of(metric)
     value = numbers.number(interval.value, unit, threshold)
     ends = numbers.interval(interval.value, low, high, unit, threshold)

@@ -24,12 +24,13 @@ def measured(per_example: Sequence[Sequence[Outcome]]) -> dict[str, Measure]:
     was waited; other failures have none."""
     costs = np.zeros(len(per_example))
     seconds, rows, timed_out, batches = array("d"), array("Q"), array("B"), array("q")
-    answers = unknown = worst_cases = 0
+    answers = unknown = never_given = worst_cases = 0
     worst_cases_usd, answered = 0.0, False
     for row, several in enumerate(per_example):
         for one in several:
             answers += 1
             unknown += one.cost_usd is None
+            never_given += one.cost_usd is None and isinstance(one, Failure) and one.tries == 0
             costs[row] += one.cost_usd or 0.0
             if one.usage and one.usage.estimated and one.cost_usd:
                 worst_cases, worst_cases_usd = worst_cases + 1, worst_cases_usd + one.cost_usd
@@ -49,7 +50,11 @@ def measured(per_example: Sequence[Sequence[Outcome]]) -> dict[str, Measure]:
         answered=answered,
     )
     if unknown:
-        why = f"the cost of {unknown:,} of {answers:,} answers is not known (price, or a column cost_usd, gives it)"
+        why = (
+            f"{never_given:,} of {answers:,} answers are not there, so what they cost is not known"
+            if never_given == unknown
+            else f"the cost of {unknown:,} of {answers:,} answers is not known (price, or a column cost_usd, gives it)"
+        )
         cost = measure.not_measured(len(per_example), "mean", why)
     else:
         cost = measure.mean(costs, bounds=None, is_score=False)
