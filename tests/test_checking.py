@@ -99,9 +99,9 @@ def test_check_does_not_call_out_of_reach_what_grouped_rows_can_show(folder: Pat
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("limit.timeout_s=3", "error: --set: unknown key 'limit'; did you mean 'limits'?"),
-        ("limits.timeout=3", "error: --set: unknown key 'limits.timeout'; did you mean 'timeout_s'?"),
-        ("tune.learning_rate=50", "error: --set: tune.learning_rate: input should be less than or equal to 1"),
+        ("limit.timeout_s=3", "error: command line: unknown key 'limit'; did you mean 'limits'?"),
+        ("limits.timeout=3", "error: command line: unknown key 'limits.timeout'; did you mean 'timeout_s'?"),
+        ("tune.learning_rate=50", "error: command line: tune.learning_rate: input should be less than or equal to 1"),
     ],
 )
 def test_a_wrong_set_is_blamed_on_set_and_not_on_a_line_of_the_file(folder: Path, given: str, said: str) -> None:

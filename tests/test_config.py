@@ -74,7 +74,7 @@ def test_set_takes_yaml_values_at_dotted_paths(tmp_path: Path) -> None:
 
 
 def test_a_wrong_set_names_the_option(tmp_path: Path) -> None:
-    assert faults(tmp_path, GOOD, "limits.timeout=3")[0].startswith("--set: unknown key 'limits.timeout'")
+    assert faults(tmp_path, GOOD, "limits.timeout=3")[0].startswith("command line: unknown key 'limits.timeout'")
     assert "--set candidates.4.shots" in faults(tmp_path, GOOD, "candidates.4.shots=1")[0]
     assert "--set novalue" in faults(tmp_path, GOOD, "novalue")[0]
 

@@ -356,10 +356,13 @@ def test_a_real_server_is_asked_at_its_rate(tmp_path: Path, with_headers: bool) 
 def test_each_slow_down_of_the_pace_is_told_from_what_to_what_and_why(tmp_path: Path) -> None:
     told: list[str] = []
     ask(SimulatedServer(600.0, holds_s=5.0), requests(2_000), tmp_path, 60.0, tell=told.append)
-    steps = [re.match(r"slower, from ([\d,]+|no limit) to ([\d,]+) requests a minute: HTTP 429", line) for line in told]
+    steps = [
+        re.match(r"(?:slower, from ([\d,]+) to|from now on at most) ([\d,]+) requests a minute: HTTP 429", line)
+        for line in told
+    ]
     assert steps and all(steps), told
     for step in filter(None, steps):
-        before, after = (float(each.replace(",", "")) if each != "no limit" else math.inf for each in step.groups())
+        before, after = (float(each.replace(",", "")) if each else math.inf for each in step.groups())
         assert after < before
     served = ask(SimulatedServer(1e9), requests(200), tmp_path / "free", tell=told.append)
     assert len(served) == 200 and len(told) == len(steps), "nothing is told of a pace that no one slows"
@@ -369,4 +372,4 @@ def test_a_limit_that_headers_state_is_told_once(tmp_path: Path) -> None:
     told: list[str] = []
     ask(SimulatedServer(600.0, headers="openai"), requests(2_000), tmp_path, 120.0, tell=told.append)
     (said,) = told
-    assert said.startswith("slower, from no limit to ") and said.endswith("limit that its headers state")
+    assert said.startswith("from now on at most ") and said.endswith("limit that its headers state")

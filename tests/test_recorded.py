@@ -119,7 +119,7 @@ def test_rows_without_an_answer_are_failures_and_are_named(tmp_path: Path) -> No
     assert entry(result)["cost_per_query_usd"]["value"] is None  # nobody knows what the two would have cost
     shown = io.StringIO()
     terminal.show(result.path, Console(file=shown, width=80))
-    assert "failures: empty 2; 2 not in the file of answers" in " ".join(shown.getvalue().split())
+    assert "failures: empty 2 (2 of them not in the file of answers)" in " ".join(shown.getvalue().split())
     notes = "\n".join(result.summary["notes"])
     assert "2 test rows have no answer" in notes and "r0, r1" in notes and "stranger" in notes
 

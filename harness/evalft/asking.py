@@ -213,29 +213,31 @@ def _check_same_model(config: CandidateConfig, candidate: Candidate, folder: Run
 
 @contextmanager
 def _stopping_on_interrupt(stop: asyncio.Event, progress: Progress) -> Iterator[None]:
-    """First Ctrl-C, or a TERM from a scheduler: what is in flight is waited for and kept. Second: the ordinary end."""
+    """First Ctrl-C, or a TERM from a scheduler: what is in flight is waited for and kept. Ctrl-C after it: the ordinary
+    end. A TERM after it changes nothing: `timeout` sends one to the process and one to its group."""
     loop = asyncio.get_running_loop()
 
     def interrupt() -> None:
+        if not stop.is_set():
+            progress.say(["stopping: what is under way is waited for and kept (Ctrl-C again: stop at once)"])
         stop.set()
-        progress.say(["stopping: what is under way is waited for and kept (Ctrl-C again: stop at once)"])
-        ordinary()
+        ordinary(signal.SIGINT)
 
-    def ordinary() -> None:
-        for number in caught:
+    def ordinary(*numbers: signal.Signals) -> None:
+        for number in caught.intersection(numbers):
             loop.remove_signal_handler(number)
-        caught.clear()
+            caught.remove(number)
 
-    caught: list[signal.Signals] = []
+    caught: set[signal.Signals] = set()
     # an event loop takes no signals on Windows, nor outside the main thread: Ctrl-C then ends the process as it always does
     with suppress(NotImplementedError, RuntimeError, ValueError):
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, interrupt)
-            caught.append(number)
+            caught.add(number)
     try:
         yield
     finally:
-        ordinary()
+        ordinary(*caught)
 
 
 def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -299,8 +299,8 @@ class Pace:
         for resource, limit in self._limits.items():
             rate, told = limit.rate(at), self._told[resource]
             if rate < SLOWER * told:
-                before = f"{60 * told:,.0f}" if math.isfinite(told) else "no limit"
-                self._tell(f"slower, from {before} to {60 * rate:,.0f} {resource} a minute: {why}")
+                before = f"slower, from {60 * told:,.0f} to" if math.isfinite(told) else "from now on at most"
+                self._tell(f"{before} {60 * rate:,.0f} {resource} a minute: {why}")
             if rate < SLOWER * told or told < rate < math.inf:
                 self._told[resource] = rate
 

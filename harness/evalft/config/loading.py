@@ -48,7 +48,7 @@ def build(
     """A Config from plain data; paths in it are resolved against `folder`."""
     said = dict(lines or {})
     for key, value in (extra or {}).items():
-        _put(data, key.split("."), value, f"option {key}")
+        _set(data, key, value, f"option {key}", said)
     for override in overrides:
         _apply_override(data, override, said)
     try:
@@ -68,14 +68,19 @@ def _apply_override(data: dict[str, Any], override: str, said: dict[Place, int])
     # a prompt, which YAML would read as a mapping in a mapping, or a threshold, which it would read as a folded text
     as_it_is = text.lstrip().startswith(("{{", "{%", ">=", "<="))
     value = text if as_it_is else yaml_data.parse(text, f"--set {key}")[0]
-    parts = key.strip().split(".")
-    _put(data, parts, value, f"--set {key}")
+    _set(data, key.strip(), value, f"--set {key}", said)
+
+
+def _set(data: dict[str, Any], key: str, value: Any, said_by: str, said: dict[Place, int]) -> None:
+    """Put `value` at the dotted `key`; no line of the file says it any more, but the command line: line 0 of `said`."""
+    parts = key.split(".")
+    _put(data, parts, value, said_by)
     place = tuple(int(part) if part.isdigit() else part for part in parts)
     for end in range(1, len(place)):
         said.setdefault(place[:end], 0)  # a section that no line of the file opens
     for known in [known for known in said if known[: len(place)] == place]:
         del said[known]
-    said[place] = 0  # line 0: named on the command line
+    said[place] = 0
 
 
 def _put(data: Any, parts: Sequence[str], value: Any, said_by: str) -> None:
@@ -132,7 +137,7 @@ def _where(place: Place, source: str, lines: Mapping[Place, int]) -> str:
     for end in range(len(place), -1, -1):
         line = lines.get(place[:end])
         if line == 0:
-            return "--set"
+            return "command line"
         if line is not None:
             return f"{source}:{line}"
     return source

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -345,19 +346,24 @@ class Threshold:
 def parse_threshold(metric: str, text: str) -> Threshold:
     found = re.fullmatch(r"\s*(>=|<=)\s*([0-9.eE+-]+)\s*", text)
     if not found:
-        raise ValueError(f'{metric}: {text!r} is not of the form ">= 0.9" or "<= 0.01"')
+        raise ValueError('write it as ">= 0.9" or "<= 0.01"')
     try:
         bound = float(found[2])
     except ValueError:
-        raise ValueError(f"{metric}: {found[2]!r} is not a number") from None
+        raise ValueError(f"{found[2]!r} is not a number") from None
     return Threshold(metric, ">=" if found[1] == ">=" else "<=", bound)
+
+
+def _as_threshold(text: str) -> str:
+    parse_threshold("", text)
+    return text
 
 
 class Config(Section):
     task: TaskConfig
     providers: dict[str, ProviderConfig] = {}
     candidates: list[CandidateConfig] = []
-    thresholds: dict[str, Text] = {}
+    thresholds: dict[str, Annotated[Text, AfterValidator(_as_threshold)]] = {}
     decide: DecideConfig = DecideConfig()
     judge: JudgeConfig | None = None
     expand: ExpandConfig = ExpandConfig()
@@ -367,13 +373,6 @@ class Config(Section):
     prices: PricesConfig = PricesConfig()
     report: ReportConfig = ReportConfig()
     engine: Literal["local", "ray"] = "local"
-
-    @field_validator("thresholds")
-    @classmethod
-    def _thresholds_parse(cls, thresholds: dict[str, str]) -> dict[str, str]:
-        for metric, text in thresholds.items():
-            parse_threshold(metric, text)
-        return thresholds
 
     @property
     def parsed_thresholds(self) -> tuple[Threshold, ...]:

@@ -76,8 +76,8 @@ def show(run: Path, console: Console) -> None:
         console.print(table)
         failures = ", ".join(f"{kind} {rows:,}" for kind, rows, _, _ in candidate.failures)
         scored = [f"  scored {candidate.coverage} ({candidate.coverage_percent})"]
-        scored += [f"failures: {failures}"] if failures else []
-        scored += [f"{candidate.absent:,} not in the file of answers"] if candidate.absent else []
+        absent = f" ({candidate.absent:,} of them not in the file of answers)" if candidate.absent else ""
+        scored += [f"failures: {failures}{absent}"] if failures else []
         scored += [f"{candidate.rescued:,} read leniently"] if candidate.rescued else []
         console.print(plain("; ".join(scored)))
         if candidate.cached:
