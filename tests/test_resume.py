@@ -56,9 +56,11 @@ def start(command: list[str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ))
 
 
-def finish(command: list[str]) -> None:
+def finish(command: list[str]) -> str:
+    """What it said on standard error."""
     done = subprocess.run(command, capture_output=True, env=dict(os.environ), timeout=120, check=False)
     assert done.returncode == 0, done.stderr.decode()
+    return done.stderr.decode()
 
 
 def wait_for(server: Server, answers: int, process: subprocess.Popen[bytes]) -> None:
@@ -116,6 +118,8 @@ def test_ctrl_c_or_a_term_keeps_what_was_in_flight_and_ends_with_130(tmp_path: P
         process = start(command)
         wait_for(server, 20, process)
         process.send_signal(number)
+        if number == signal.SIGTERM:  # as `timeout` does: to the process, and to its group
+            process.send_signal(number)
         out, err = process.communicate(timeout=60)
         assert process.returncode == 130, err.decode()
         assert b"Traceback" not in err + out
@@ -124,6 +128,6 @@ def test_ctrl_c_or_a_term_keeps_what_was_in_flight_and_ends_with_130(tmp_path: P
         summary = json.loads((tmp_path / "run" / "summary.json").read_text())
         assert summary["partial"]["why"] == "interrupted" and summary["verdict"] is None
         assert b"no thresholds" not in out and b"not complete" in out
-        finish(command)
+        assert f"mock: {kept} of 200 answers are in the run folder already" in finish(command)
         asked = Counter(body["messages"][-1]["content"] for body in server.bodies)
     assert max(asked.values()) == 1 and len(asked) == 200

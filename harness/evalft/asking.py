@@ -178,6 +178,9 @@ async def _open(job: Job, asking: Asking, folder: RunFolder, progress: Progress)
     name = asking.candidate.name
     if asking.owed and job.folder.path == folder.path:
         _check_same_model(job.candidate, asking.candidate, folder)
+    there = len(job.requests) - asking.owed
+    if there and asking.owed:
+        progress.say([f"{job.title or name}: {there:,} of {len(job.requests):,} answers are in the run folder already"])
     settled: dict[str, Any] = dict(folder.manifest().get("settled", {}))
     await asking.open(settled.get(name))
     if asking.choices:
