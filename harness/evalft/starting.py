@@ -29,6 +29,7 @@ task:
   input: input                # the column that is asked
   target: target              # the column that is expected
   # type: classification      # or multilabel, generation; inferred where it is left out
+  # group: customer           # a column: rows with the same value belong together, and intervals are wider for it
   # train: train.jsonl        # rows for shots and training; never scored
 candidates:
   - model: openai:gpt-5-mini  # key from OPENAI_API_KEY
