@@ -196,6 +196,7 @@ def difference_of(old: Measure, new: Measure, groups: NDArray[np.int_] | None = 
         (new.statistic, new.cells),
         groups=groups,
         seed=seed,
+        without_each=(old.without_each, new.without_each) if old.without_each and new.without_each else None,
         furthest=math.inf if new.bounds is None else new.bounds[1] - new.bounds[0],
     )
     why_not = next(filter(None, (_no_interval(side, groups, seed) for side in (old, new))), None)

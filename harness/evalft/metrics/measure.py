@@ -34,6 +34,8 @@ class Measure:
     """(n,) each row's own score, higher is better, nan for a row without; None where the metric has no row scores."""
     bounds: tuple[float, float] | None = (0.0, 1.0)
     """The least and largest possible value; None: an amount without a scale."""
+    without_each: Callable[[], Floats] | None = None
+    """(n,) the metric without each row, where there is a closed form."""
 
     def with_reason(self, reason: str) -> Measure:
         """The same, its interval carrying `reason` as a caveat."""

@@ -189,6 +189,7 @@ def _over_labels(metric: ranking.Metric, average: ranking.Average, scores: Float
         np.arange(len(scores)),
         lambda weights: columns().value(weights),
         lambda groups, seed: ranking.averaged(scores, member, metric, average, groups=groups, seed=seed),
+        without_each=lambda: columns().leave_one_out(),
     )
 
 

@@ -60,7 +60,7 @@ def weighted(
     bounds: smallest and largest possible value of the metric; ends stay inside.
     row_scores (n,): each row's own score on the scale of `bounds`; asks for the exact ends where few rows differ from
     the maximum or the minimum. jackknife (n,): the metric without row i, where there is a closed form (ungrouped rows);
-    else it is evaluated once per cell. student: see `_student`.
+    else it is evaluated once per cell. student: see `widened_to_t`.
     """
     cells = np.asarray(cells, dtype=np.int64)
     n = cells.size
@@ -92,7 +92,7 @@ def weighted(
     if found.ends is unbounded:
         return found
     if student and found.method != "jackknife_t":
-        found = _student(found, left_out, times)
+        found = widened_to_t(found, left_out, times)
         if found.ends is unbounded:
             return found
     ends = found.ends
@@ -325,7 +325,7 @@ def _jackknife_t(value: float, n: int, left_out: Floats) -> Interval:
     return Interval(value, n, "jackknife_t", ends)
 
 
-def _student(found: Interval, left_out: Floats, times: Floats) -> Interval:
+def widened_to_t(found: Interval, left_out: Floats, times: Floats) -> Interval:
     """`found` with its ends further from the value, by Student's t over the normal quantile.
 
     Where few rows (or groups) carry the spread of a metric, its standard error is no better known than from so few. They

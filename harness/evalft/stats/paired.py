@@ -14,13 +14,23 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evalft.stats.bootstrap import FEW_ROWS, Floats, Statistic, mean, weighted
+from evalft.stats.bootstrap import (
+    FEW_ROWS,
+    NORMAL_FROM,
+    Floats,
+    Statistic,
+    jackknife_normal,
+    mean,
+    weighted,
+    widened_to_t,
+)
 from evalft.stats.interval import Ends, Interval, unbounded
 
 BLOCKS = 500
@@ -53,13 +63,16 @@ def paired_statistic(
     groups: ArrayLike | None = None,
     seed: int = 0,
     furthest: float = math.inf,
+    without_each: tuple[Callable[[], Floats], Callable[[], Floats]] | None = None,
 ) -> Interval:
     """The difference of a metric of all rows together, after minus before, with its interval; `furthest` is the largest
     difference there can be.
 
     Each side is (statistic, cells): the metric of weights (R, K) over that candidate's cells, and the cell of each row
     (n,), as for `bootstrap.weighted`. A resample draws rows, each with both of its cells. Swapped sides give the
-    negative: what is drawn depends on the order of the rows alone.
+    negative: what is drawn depends on the order of the rows alone. without_each: each side's metric without each row
+    (n,), where there is a closed form: of NORMAL_FROM ungrouped rows and more it gives the normal interval
+    (docs/decisions/0031).
     """
     (old_statistic, old_cells), (new_statistic, new_cells) = before, after
     old_cells, new_cells = np.asarray(old_cells, dtype=np.int64), np.asarray(new_cells, dtype=np.int64)
@@ -74,6 +87,14 @@ def paired_statistic(
     def difference(weights: Floats) -> Floats:
         return new_statistic(weights @ new) - old_statistic(weights @ old)
 
+    if without_each is not None and groups is None and n >= NORMAL_FROM:
+        old_without, new_without = (side() for side in without_each)
+        left_out = new_without - old_without
+        old_counts, new_counts = (np.bincount(side).astype(np.float64)[None, :] for side in (old_cells, new_cells))
+        value = float((new_statistic(new_counts) - old_statistic(old_counts))[0])
+        if not np.isnan(left_out).any() and not math.isnan(value) and left_out.any():
+            normal = jackknife_normal(value, left_out, np.zeros(n), (-furthest, furthest))
+            return widened_to_t(normal, left_out, np.ones(n))
     jackknife = _without_blocks(difference, cells, seed) if groups is None and first.size > 2 * BLOCKS else None
     found = weighted(
         difference, cells, bounds=(-furthest, furthest), groups=groups, jackknife=jackknife, student=True, seed=seed
@@ -88,9 +109,9 @@ def paired_statistic(
 
 def mcnemar_exact(fixed: int, broken: int) -> float:
     """The two-sided p-value of `fixed` against `broken` rows under equal chances (McNemar 1947, exact form)."""
-    from scipy.stats import binomtest
+    from scipy.special import bdtr
 
-    return float(binomtest(fixed, fixed + broken, 0.5).pvalue) if fixed + broken else 1.0
+    return min(1.0, 2 * float(bdtr(min(fixed, broken), fixed + broken, 0.5))) if fixed + broken else 1.0
 
 
 def _joint(old: NDArray[np.int_], new: NDArray[np.int_]) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
