@@ -10,7 +10,6 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
 from decimal import Decimal
 from html.parser import HTMLParser
 from importlib.resources import files
@@ -28,7 +27,7 @@ import run_folder
 from evalft import numbers
 from evalft.config import Threshold
 from evalft.errors import UserError
-from evalft.reporting import candidates, drawing, examples, html, markdown, terminal, text, view
+from evalft.reporting import candidates, examples, html, markdown, terminal, text, view
 from evalft.store import RunFolder
 
 KINDS = ("classification", "multilabel", "generation")
@@ -375,10 +374,10 @@ def test_a_partial_run_says_first_what_is_missing(tmp_path: Path) -> None:
             assert shown.index("12 rows are missing") < shown.index("No verdict")
 
 
-def test_without_thresholds_there_is_no_verdict_no_status_and_no_drawing(tmp_path: Path) -> None:
+def test_without_thresholds_there_is_no_verdict_and_no_status(tmp_path: Path) -> None:
     run_folder.write(tmp_path, thresholds=False)
     page = html.render(tmp_path)
-    assert "<svg" not in page and "--threshold" in page
+    assert "--threshold" in page
     for shown in (page, markdown.render(tmp_path), _shown(tmp_path)):
         assert "nothing to decide" in " ".join(shown.split())
         assert not any(f"{symbol} {status}" in shown for status, symbol in view.SYMBOLS.items())
@@ -399,7 +398,6 @@ def test_what_was_not_measured_is_said_and_never_a_number(tmp_path: Path) -> Non
     assert measured.thresholds[0].pass_end == "not bounded"
     assert (measured.cost.value, measured.cost_total, measured.latency) == ("not measured", "not measured", ())
     assert "every answer failed" in html.render(tmp_path)
-    assert len(view.read(tmp_path).drawings[0].marks) == len(summary["candidates"]) - 1
 
 
 def test_a_summary_of_the_bare_contract_renders(tmp_path: Path) -> None:
@@ -520,37 +518,6 @@ def test_a_long_answer_is_cut_and_says_by_how_much(tmp_path: Path) -> None:
 def test_chat_input_is_shown_with_its_roles(run: Path) -> None:
     row = next(row for row in view.read(run).examples.rows if len(row.input) > 1)
     assert [role for role, _ in row.input] == ["system", "user"]
-
-
-# ---------------------------------------------------------------- drawing
-
-
-def _drawn(metric: str, data: st.DataObject) -> Iterator[tuple[drawing.Drawing, list[drawing.Row], Threshold]]:
-    top = 1.0 if metric == "accuracy" else 50.0
-    value = st.floats(0, top)
-    rows = []
-    for i in range(data.draw(st.integers(1, 4))):
-        low, middle, high = sorted(data.draw(st.tuples(value, value, value)))
-        rows.append(drawing.Row(f"c{i}", middle, data.draw(st.sampled_from([low, None])), high, "undecided"))
-    threshold = Threshold(metric, data.draw(st.sampled_from([">=", "<="])), data.draw(value))
-    drawn = drawing.draw(threshold, metric, rows)
-    assert drawn is not None
-    yield drawn, rows, threshold
-
-
-@given(st.sampled_from(["accuracy", "cost_per_query", "latency_p95"]), st.data())
-def test_a_drawing_keeps_the_order_of_all_its_numbers_and_stays_on_its_axis(metric: str, data: st.DataObject) -> None:
-    for drawn, rows, threshold in _drawn(metric, data):
-        points = [(threshold.bound, drawn.bound)]
-        for row, mark in zip(rows, drawn.marks, strict=True):
-            points += [(row.value, mark.value), (float(row.high or 0), mark.high)]
-            points += [(row.low, mark.low)] if row.low is not None else []
-            assert row.low is not None or mark.low == drawing.LEFT
-        xs = [x for _, x in sorted(points)]
-        assert xs == sorted(xs)
-        assert all(drawing.LEFT <= x <= drawing.RIGHT for x in [*xs, *(x for x, _ in drawn.ticks)])
-        assert 2 <= len(drawn.ticks) <= 10
-        assert len({label for _, label in drawn.ticks}) == len(drawn.ticks)
 
 
 def test_the_markdown_reads_as_a_sentence_where_a_manager_looks(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from evalft.metrics.names import PROBABILISTIC
 from evalft.preparing import Prepared
 from evalft.prices import HourPrice, TokenPrice
 from evalft.records import Outcome, Prediction
-from evalft.reporting import html, markdown, view
+from evalft.reporting import charts, html, markdown, view
 from evalft.scoring import Scored
 from evalft.sequences import chosen
 from evalft.spending import Ledger
@@ -55,11 +55,12 @@ def require_run(path: Path) -> None:
 
 
 def render(path: Path) -> None:
-    """report.html and report.md of a run folder."""
+    """report.html and report.md of a run folder, and the figures of its charts as CSV."""
     require_run(path)
-    found = view.read(path)
-    RunFolder(path).write_text("html", html.page(found))
+    found, drawn = view.read(path), charts.read(path)
+    RunFolder(path).write_text("html", html.page(found, drawn))
     RunFolder(path).write_text("markdown", markdown.page(found))
+    RunFolder(path).write_charts({chart.file: chart.csv for chart in drawn.all})
 
 
 def conclude(

@@ -16,9 +16,8 @@ from typing import Any
 from evalft import numbers
 from evalft.config import Threshold, parse_threshold
 from evalft.errors import UserError
-from evalft.reporting.candidates import STAND_IN, Candidate, base_name, estimate_of, shown, tagged, tags
+from evalft.reporting.candidates import STAND_IN, Candidate, base_name, shown, tagged, tags
 from evalft.reporting.changes import ChangedRows, Diff, changed_rows, diffs
-from evalft.reporting.drawing import Drawing, Row, draw
 from evalft.reporting.examples import Examples, read_examples
 from evalft.reporting.judge import banner as judge_banner
 from evalft.reporting.judge import sentences as judge_sentences
@@ -70,7 +69,6 @@ class View:
     cost_require: str
     latency_require: str
     candidates: tuple[Candidate, ...]
-    drawings: tuple[Drawing, ...]
     judge: tuple[str, ...]
     break_even: tuple[tuple[str, str], ...]
     spent: tuple[tuple[str, str], ...]
@@ -91,8 +89,8 @@ def read(run: Path, *, rows: bool = True) -> View:
         raise UserError(f"{run}: its summary is {found!r}, this version reads {SCHEMA!r}; run `evalft assess` again")
     manifest = folder.manifest()
     entries: list[dict[str, Any]] = summary["candidates"]
-    thresholds = _thresholds(summary)
-    columns = _columns(summary, thresholds)
+    thresholds = thresholds_of(summary)
+    columns = columns_of(summary, thresholds)
     confidence = numbers.confidence(summary.get("confidence") or _first_confidence(entries))
     base = base_name(summary)
     tags_of = {entry["name"]: tags(entry, base) for entry in entries}
@@ -121,7 +119,6 @@ def read(run: Path, *, rows: bool = True) -> View:
             f"{m[8:]} {numbers.requirement(t)}" for m, t in thresholds.items() if m.startswith("latency_")
         ),
         candidates=candidates,
-        drawings=_drawings(entries, thresholds, tags_of),
         judge=judge_sentences(summary),
         break_even=tuple(_facts(summary.get("break_even") or {})),
         spent=_spent(summary["spent"]),
@@ -265,14 +262,14 @@ def _banner(summary: Mapping[str, Any]) -> tuple[str, ...]:
 # ---------------------------------------------------------------- candidates
 
 
-def _thresholds(summary: Mapping[str, Any]) -> dict[str, Threshold]:
+def thresholds_of(summary: Mapping[str, Any]) -> dict[str, Threshold]:
     required = dict(summary.get("thresholds") or {})
     for entry in summary["candidates"]:
         required |= {metric: result["require"] for metric, result in (entry["thresholds"] or {}).items()}
     return {metric: parse_threshold(metric, text) for metric, text in required.items()}
 
 
-def _columns(summary: Mapping[str, Any], thresholds: Mapping[str, Threshold]) -> tuple[str, ...]:
+def columns_of(summary: Mapping[str, Any], thresholds: Mapping[str, Threshold]) -> tuple[str, ...]:
     """The overview's metrics: those with a threshold and the primary one; without thresholds those of the task."""
     asked: list[str] = summary["task"]["metrics"]
     scores = [metric for metric in thresholds if numbers.unit_of(metric) == "score"]
@@ -281,35 +278,6 @@ def _columns(summary: Mapping[str, Any], thresholds: Mapping[str, Threshold]) ->
 
 def _first_confidence(entries: Sequence[Mapping[str, Any]]) -> float:
     return next((float(m["confidence"]) for entry in entries for m in entry["metrics"].values()), 0.95)
-
-
-def _drawings(
-    entries: Sequence[Mapping[str, Any]],
-    thresholds: Mapping[str, Threshold],
-    tags_of: Mapping[str, tuple[str, ...]],
-) -> tuple[Drawing, ...]:
-    drawings = []
-    for metric, threshold in thresholds.items():
-        rows = []
-        for entry in entries:
-            estimate = estimate_of(entry, metric)
-            if estimate and estimate["value"] is not None:
-                status = ((entry["thresholds"] or {}).get(metric) or {}).get("status", "undecided")
-                rows.append(
-                    Row(
-                        name=entry["name"],
-                        value=estimate["value"],
-                        low=estimate["low"],
-                        high=estimate["high"],
-                        status=status,
-                        note=", ".join(tags_of[entry["name"]]),
-                    )
-                )
-        title = metric if numbers.unit_of(metric) == "score" else metric.replace("_", " ")
-        drawing = draw(threshold, title, rows)
-        if drawing:
-            drawings.append(drawing)
-    return tuple(drawings)
 
 
 # ---------------------------------------------------------------- facts
