@@ -26,7 +26,38 @@ pytestmark = pytest.mark.drawn
 
 @pytest.fixture(scope="module")
 def summary(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return run_folder.write(tmp_path_factory.mktemp("run"), training="tuned") | {"queries_per_month": 500_000}
+    """A run that has everything."""
+    made = run_folder.write(tmp_path_factory.mktemp("run"), training="tuned") | {"queries_per_month": 500_000}
+    for i, entry in enumerate(made["candidates"][:3]):
+        entry |= _probabilities(0.1 * i) | _slices({"en": 0.9 - i / 10, "ko": 0.6 + i / 10, "ar": 0.75})
+    return made
+
+
+def _estimate(value: float, n: int) -> dict[str, Any]:
+    return {"value": value, "low": value - 0.1, "high": None, "confidence": 0.95, "method": "bca", "n": n}
+
+
+def _probabilities(off: float) -> dict[str, Any]:
+    bins = [
+        {
+            "above": i / 15,
+            "up_to": (i + 1) / 15,
+            "stated": (i + 0.5) / 15,
+            "right": _estimate((i + 0.5) / 15 - off, 9 + i),
+        }
+        for i in (7, 12, 14)
+    ]
+    curve = {
+        "of": f"{run_folder.HOSTILE[0]} against the rest",
+        "fpr": [0.0, 0.0, 0.5, 1.0],
+        "tpr": [0.0, 0.5 - off, 0.9, 1.0],
+    }
+    return {"probs_method": "top_logprobs", "roc": curve, "calibration": bins}
+
+
+def _slices(scores: dict[str, float]) -> dict[str, Any]:
+    rows = [{"column": "language", "value": name, "score": _estimate(value, 20)} for name, value in scores.items()]
+    return {"slices": {"metric": "accuracy", "rows": rows, "small": 2, "small_rows": 7, "more": 0}}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +93,7 @@ class _Picture(HTMLParser):
 
 
 def test_every_chart_is_valid_vega_lite(summary: dict[str, Any], specs: list[dict[str, Any]]) -> None:
-    assert len(charts.of(summary).all) == len(specs) > 6
+    assert len(charts.of(summary).all) == len(specs) > 10
 
 
 def test_a_picture_holds_shapes_and_text_only_in_the_colours_of_the_page(drawn: charts.Charts) -> None:
@@ -239,6 +270,37 @@ def test_an_end_is_shown_outwards_and_on_its_side_of_the_threshold() -> None:
     columns = chart_parts.interval_columns("value", "low", "high", "score", held)
     row = {"value": 0.91, "low": 0.8996, "high": None}
     assert [column.shown(row) for column in columns] == ["0.910", "0.899", "not bounded"]
+
+
+def test_slices_stand_in_the_order_of_the_candidate_of_the_verdict_its_worst_first(
+    summary: dict[str, Any], specs: list[dict[str, Any]]
+) -> None:
+    names = [entry["name"] for entry in summary["candidates"]]
+    for chosen, order in ((names[0], ("ko", "ar", "en")), (names[2], ("en", "ar", "ko")), (None, ("ko", "ar", "en"))):
+        (chart,) = charts.of(summary | {"verdict": summary["verdict"] | {"candidate": chosen}}).slices
+        assert tuple(dict.fromkeys(row["slice"].removeprefix("language: ") for row in chart.rows)) == order
+        assert "2 with under 10 rows (7 rows)" in chart.note
+    for row in chart.rows:
+        entry = next(entry for entry in summary["candidates"] if entry["name"] == row["candidate"])
+        score = next(one["score"] for one in entry["slices"]["rows"] if row["slice"].endswith(one["value"]))
+        assert (row["value"], row["rows"]) == (score["value"], score["n"])
+
+
+def test_curves_name_the_kind_of_probabilities_and_bare_answers_have_none(
+    summary: dict[str, Any], drawn: charts.Charts
+) -> None:
+    roc, calibration = drawn.probabilities
+    assert "openai:gpt-5-mini, stand-in for a closed API by top logprobs" in roc.description
+    assert "Qwen3-0.6B-tuned" in roc.note and "Qwen3-0.6B-tuned" not in {row["candidate"] for row in roc.rows}
+    entry = summary["candidates"][1]
+    curve = [
+        (row["false_positive_rate"], row["true_positive_rate"]) for row in roc.rows if row["candidate"] == entry["name"]
+    ]
+    assert curve == list(zip(entry["roc"]["fpr"], entry["roc"]["tpr"], strict=True))
+    bins = [row for row in calibration.rows if row["candidate"] == entry["name"]]
+    assert [(row["stated"], row["right"], row["answers"]) for row in bins] == [
+        (one["stated"], one["right"]["value"], one["right"]["n"]) for one in entry["calibration"]
+    ]
 
 
 @given(st.lists(st.floats(-5, 50), min_size=2, max_size=700))

@@ -107,12 +107,12 @@ class Who:
 
     @classmethod
     def of(cls, summary: Row) -> Who:
-        base, labels = base_name(summary), dict[str, str]()
-        for number, entry in enumerate(summary["candidates"], 1):
-            name = text.cut_in_the_middle(_line(entry["name"]), NAME)
-            label = "\n".join(filter(None, (name, _cut(_line(", ".join(tags(entry, base)))))))
-            labels[entry["name"]] = label if label not in labels.values() else f"{number}: {label}"
-        return cls(labels)
+        base = base_name(summary)
+        labels = {}
+        for entry in summary["candidates"]:
+            name = text.cut_in_the_middle(line(entry["name"]), NAME)
+            labels[entry["name"]] = "\n".join(filter(None, (name, cut(line(", ".join(tags(entry, base)))))))
+        return cls(distinct(labels))
 
     def in_a_line(self, name: str) -> str:
         return self.labels[name].replace("\n", ", ")
@@ -145,11 +145,19 @@ def legend() -> alt.Legend:
     return alt.Legend(title=None, orient="bottom", direction="vertical", columns=1)
 
 
-def _line(words: str) -> str:
+def distinct(labels: Mapping[str, str]) -> dict[str, str]:
+    """The same, with a number before those that would look like another."""
+    found = dict[str, str]()
+    for number, (name, label) in enumerate(labels.items(), 1):
+        found[name] = label if label not in found.values() else f"{number}: {label}"
+    return found
+
+
+def line(words: str) -> str:
     return text.one_line(text.visible(words))
 
 
-def _cut(words: str) -> str:
+def cut(words: str) -> str:
     return words if len(words) <= NAME else f"{words[: NAME - 1]}…"
 
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evalft import numbers
 from evalft.config import Threshold
@@ -29,16 +29,22 @@ from evalft.reporting.chart import (
     Who,
     all_of,
     bounds_of,
+    cut,
+    distinct,
     drawable,
     ends_of,
     interval_columns,
     legend,
+    line,
     line_at,
     name_of,
     names_axis,
 )
 from evalft.reporting.drawing import ACCENT, DASHES, SERIES, SHAPES, SOFT, STATUS, svg
 from evalft.store import RunFolder
+
+if TYPE_CHECKING:
+    import altair as alt
 
 MAX_POINTS = 300
 """Of one loss curve; beyond, every second, third ... of the logged steps is drawn, said."""
@@ -50,6 +56,8 @@ class Charts:
 
     quality_and_cost: tuple[Chart, ...] = ()
     metrics: tuple[Chart, ...] = ()
+    slices: tuple[Chart, ...] = ()
+    probabilities: tuple[Chart, ...] = ()
     latency: tuple[Chart, ...] = ()
     failures: tuple[Chart, ...] = ()
     money: tuple[Chart, ...] = ()
@@ -60,6 +68,8 @@ class Charts:
         return (
             *self.quality_and_cost,
             *self.metrics,
+            *self.slices,
+            *self.probabilities,
             *self.latency,
             *self.failures,
             *self.money,
@@ -81,6 +91,8 @@ def of(summary: Row) -> Charts:
     return Charts(
         quality_and_cost=_drawn(quality_and_cost(entries, primary, thresholds, who)),
         metrics=_drawn(*(by_candidate(entries, metric, thresholds.get(metric), who) for metric in overview)),
+        slices=_drawn(slices(entries, thresholds, _leading(summary), who)),
+        probabilities=_drawn(roc(entries, who), calibration(entries, who)),
         latency=_drawn(latency(entries, thresholds, who)),
         failures=_drawn(failures(entries, who)),
         money=_drawn(cost_per_month(entries, summary.get("queries_per_month"), summary.get("break_even"), who)),
@@ -88,11 +100,26 @@ def of(summary: Row) -> Charts:
     )
 
 
+def _leading(summary: Row) -> str:
+    """The candidate that matters most: the verdict's, else the one that is best by the primary metric."""
+    chosen = (summary["verdict"] or {}).get("candidate")
+    if any(entry["name"] == chosen for entry in summary["candidates"]):
+        return str(chosen)
+    metric = next(iter(summary["task"]["metrics"]), "")
+    sign = -1.0 if lower_is_better(metric) else 1.0
+
+    def quality(entry: Row) -> float:
+        value = ends_of(estimate_of(entry, metric))[0]
+        return -math.inf if value is None else sign * value
+
+    return str(max(summary["candidates"], key=quality)["name"])
+
+
 def _drawn(*charts: Chart | None) -> tuple[Chart, ...]:
     return tuple(chart for chart in charts if chart)
 
 
-# ---------------------------------------------------------------- quality, cost, latency
+# ---------------------------------------------------------------- quality and cost
 
 
 def quality_and_cost(
@@ -235,6 +262,196 @@ def _said(row: Row, unit: numbers.Unit, threshold: Threshold | None) -> str:
     ends = numbers.interval(row["value"], row["low"], row["high"], unit, threshold)
     status = f"{view.SYMBOLS[row['status']]} {row['status']} " if row.get("status") else ""
     return f"{status}{value}\n{ends}"
+
+
+# ---------------------------------------------------------------- slices
+
+
+def slices(entries: Sequence[Row], thresholds: Mapping[str, Threshold], leading: str, who: Who) -> Chart | None:
+    """The row metric by slice and group, the worst of the `leading` candidate first."""
+    import altair as alt
+
+    found = {entry["name"]: entry["slices"] for entry in entries if (entry.get("slices") or {}).get("rows")}
+    if not found:
+        return None
+    metric = next(iter(found.values()))["metric"]
+    rows = []
+    for name, its in found.items():
+        for one in its["rows"]:
+            value, low, high = ends_of(one["score"])
+            rows.append(
+                {"slice": f"{one['column']}: {one['value']}", "candidate": name, "rows": one["score"]["n"]}
+                | {"value": value, "low": low, "high": high}
+            )
+    of_leading = {row["slice"]: row["value"] for row in rows if row["candidate"] == leading}
+    worst = sorted(dict.fromkeys(row["slice"] for row in rows), key=lambda name: of_leading.get(name, math.inf))
+    rows.sort(key=lambda row: worst.index(row["slice"]))
+    labels = distinct({row["slice"]: f"{cut(line(row['slice']))}\n{row['rows']:,} rows" for row in rows})
+    threshold = thresholds.get(metric)
+    x = Axis.of([*all_of(rows, "value", "low", "high"), *bounds_of(threshold)], "score")
+    data = [
+        {key: row[key] for key in ("value", "low", "high")}
+        | {"label": labels[row["slice"]], "who": who.in_a_line(row["candidate"])}
+        | {"left": x.inside(row["low"], 0), "right": x.inside(row["high"], 1)}
+        for row in rows
+    ]
+    up = alt.Y("label:N", sort=None, axis=names_axis(), title=None)
+    offset = alt.YOffset("who:N", sort=None, scale=alt.Scale(paddingOuter=0.6))
+    drawn = alt.layer(
+        *line_at(threshold, x, "x"),
+        alt.Chart()
+        .mark_rule(strokeWidth=2)
+        .encode(y=up, yOffset=offset, x=alt.X("left:Q", scale=x.scale), x2="right:Q", color=who.colour()),
+        alt.Chart()
+        .mark_point(filled=True, size=80, opacity=1)
+        .encode(
+            y=up,
+            yOffset=offset,
+            x=alt.X("value:Q", scale=x.scale, axis=x.axis(metric)),
+            color=who.colour(),
+            shape=who.shape(),
+        ),
+        data=alt.InlineData(values=data),
+    ).properties(width=WIDTH - 100, height=alt.Step(max(14, STEP // (len(found) + 1)), **{"for": "offset"}))
+    its = next(iter(found.values()))
+    left_out = [f"{its['small']:,} with under 10 rows ({its['small_rows']:,} rows)"] if its["small"] else []
+    left_out += [f"{its['more']:,} with fewer rows than those shown"] if its["more"] else []
+    description = (
+        f"{metric} by slice and group, with intervals; first those where {who.in_a_line(leading)} does worst. Of many slices "
+        "some look bad by chance."
+    )
+    return Chart(
+        name="slices",
+        title=f"{metric} by slice",
+        description=description,
+        columns=(
+            Column("slice"),
+            Column("candidate"),
+            Column("rows", "count"),
+            *interval_columns("value", "low", "high", "score", threshold),
+        ),
+        rows=tuple(rows),
+        svg=svg(drawn, description),
+        note=f"Slices not shown: {'; '.join(left_out)}." if left_out else "",
+    )
+
+
+# ---------------------------------------------------------------- probabilities
+
+
+def roc(entries: Sequence[Row], who: Who) -> Chart | None:
+    import altair as alt
+
+    found = {entry["name"]: entry for entry in entries if entry.get("roc")}
+    if not found:
+        return None
+    rows = [
+        {"candidate": name, "false_positive_rate": fpr, "true_positive_rate": tpr}
+        for name, entry in found.items()
+        for fpr, tpr in zip(entry["roc"]["fpr"], entry["roc"]["tpr"], strict=True)
+    ]
+    data = [drawable(row) | {"who": who.in_a_line(row["candidate"])} for row in rows]
+    across = alt.X("false_positive_rate:Q", axis=alt.Axis(title="share of the others let through", tickCount=5))
+    up = alt.Y("true_positive_rate:Q", axis=alt.Axis(title="share of the label's rows found", tickCount=5))
+    drawn = alt.layer(
+        _diagonal(),
+        alt.Chart()
+        .mark_line(strokeWidth=2)
+        .encode(x=across, y=up, order="false_positive_rate:Q", color=who.colour(), strokeDash=who.dash()),
+        data=alt.InlineData(values=data),
+    ).properties(width=340, height=340)
+    of = line(next(iter(found.values()))["roc"]["of"])
+    by = "; ".join(f"{who.in_a_line(name)} by {_method(entry)}" for name, entry in found.items())
+    description = f"ROC curves ({of}). Probabilities: {by}. The dotted line is chance."
+    without = [who.in_a_line(entry["name"]) for entry in entries if entry["name"] not in found]
+    return Chart(
+        name="roc",
+        title=f"ROC curve, {of}",
+        description=description,
+        columns=(Column("candidate"), Column("false_positive_rate", "score"), Column("true_positive_rate", "score")),
+        rows=tuple(rows),
+        svg=svg(drawn, description),
+        note=f"No curve of bare answers: {'; '.join(without)}." if without else "",
+    )
+
+
+def calibration(entries: Sequence[Row], who: Who) -> Chart | None:
+    """How often answers of a stated probability are right; on the diagonal as often as stated."""
+    import altair as alt
+
+    rows = []
+    for entry in entries:
+        for one in entry.get("calibration") or ():
+            value, low, high = ends_of(one["right"])
+            rows.append(
+                {"candidate": entry["name"], "above": one["above"], "up_to": one["up_to"], "answers": one["right"]["n"]}
+                | {"stated": one["stated"], "right": value, "low": low, "high": high}
+            )
+    if not rows:
+        return None
+    x = Axis(0.0, 1.0, False, "score")
+    data = [
+        drawable(row)
+        | {"who": who.in_a_line(row["candidate"])}
+        | {"bottom": x.inside(row["low"], 0), "top": x.inside(row["high"], 1)}
+        for row in rows
+    ]
+    across = alt.X("stated:Q", scale=x.scale, axis=alt.Axis(title="probability stated", tickCount=5))
+    title = "share that is right"
+    one = alt.layer(
+        _diagonal(),
+        alt.Chart()
+        .mark_rule(strokeWidth=2)
+        .encode(x=across, y=alt.Y("bottom:Q", scale=x.scale, title=title), y2="top:Q", color=who.colour()),
+        alt.Chart()
+        .mark_point(filled=True, opacity=1)
+        .encode(
+            x=across,
+            y=alt.Y("right:Q", scale=x.scale, axis=alt.Axis(title=title, tickCount=5)),
+            color=who.colour(),
+            shape=who.shape(),
+            size=alt.Size("answers:Q", scale=alt.Scale(range=[20, 200]), legend=None),
+        ),
+    ).properties(width=230, height=230)
+    drawn = one.facet(
+        facet=alt.Facet("who:N", sort=[who.in_a_line(name) for name in who.labels], header=alt.Header(labels=False)),
+        columns=2,
+        data=alt.InlineData(values=data),
+    )
+    description = (
+        "How often answers of a stated probability are right, with intervals; the larger a point, the more answers. On the "
+        "dotted line they are right as often as stated, below it less often. A failure counts as certain and wrong."
+    )
+    return Chart(
+        name="calibration",
+        title="Calibration",
+        description=description,
+        columns=(
+            Column("candidate"),
+            Column("above", "score"),
+            Column("up_to", "score"),
+            Column("answers", "count"),
+            Column("stated", "score"),
+            *interval_columns("right", "low", "high", "score", None),
+        ),
+        rows=tuple(rows),
+        svg=svg(drawn, description),
+    )
+
+
+def _diagonal() -> alt.Chart:
+    import altair as alt
+
+    ends = alt.InlineData(values=[{"x": 0, "y": 0}, {"x": 1, "y": 1}])
+    drawn: alt.Chart = alt.Chart(ends).mark_line(color=SOFT, strokeDash=[2, 3], strokeWidth=1).encode(x="x:Q", y="y:Q")
+    return drawn
+
+
+def _method(entry: Row) -> str:
+    return str(entry.get("probs_method") or "probabilities").replace("_", " ")
+
+
+# ---------------------------------------------------------------- latency and failures
 
 
 def latency(entries: Sequence[Row], thresholds: Mapping[str, Threshold], who: Who) -> Chart | None:
