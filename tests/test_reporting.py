@@ -520,6 +520,27 @@ def test_chat_input_is_shown_with_its_roles(run: Path) -> None:
     assert [role for role, _ in row.input] == ["system", "user"]
 
 
+@pytest.mark.parametrize("volume", [500_000, None])
+def test_what_it_costs_stands_beside_the_verdict_for_each_candidate(tmp_path: Path, volume: int | None) -> None:
+    summary = run_folder.write(tmp_path, hostile=())
+    chosen, unknown, other = (entry["name"] for entry in summary["candidates"])
+    summary |= {"queries_per_month": volume, "verdict": summary["verdict"] | {"candidate": chosen}}
+    summary["candidates"][1]["cost_per_query_usd"] |= {"value": None, "low": None, "high": None}
+    pays = {"one_off_usd": 12.5, "queries": 11_400.2, "months": 0.0228 if volume else None}
+    (tmp_path / "summary.json").write_text(json.dumps(summary | {"break_even": pays}))
+    first, second, third, fourth, *hint = view.read(tmp_path).verdict.costs
+    for line, entry in ((first, summary["candidates"][0]), (second, summary["candidates"][2])):
+        each = entry["cost_per_query_usd"]["value"]
+        assert line.startswith(entry["name"]) and f"{numbers.usd(each)} each" in line
+        assert numbers.usd((volume or 1000) * each) in line and ("a month" if volume else "per 1,000 queries") in line
+    assert third == f"not known: {unknown}" and other in second
+    assert "$12.50 once" in fourth and "11,401 queries" in fourth
+    assert bool(hint) == (volume is None)
+    paper = html_escapes.unescape(MarkdownIt("commonmark").render(markdown.render(tmp_path)))
+    for shown in (_Page(html.render(tmp_path)).text, paper):
+        assert "What it costs" in shown and all(line in shown for line in (first, second, third, fourth))
+
+
 def test_the_markdown_reads_as_a_sentence_where_a_manager_looks(tmp_path: Path) -> None:
     """One head per column, a note once, what answered in words, and why a row failed."""
     summary = run_folder.write(tmp_path, hostile=())

@@ -14,10 +14,12 @@ import random
 import shutil
 import sys
 import tempfile
+from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 
-from evalft import config, pipeline
+from evalft import concluding, config, pipeline
+from evalft.store import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
 BENCHMARK = ROOT / "benchmarks" / "urgent-tickets"
@@ -77,11 +79,12 @@ def answers(candidate: Simulated, rows: list[dict[str, str]]) -> list[dict[str, 
 def make(folder: Path) -> None:
     """The report in `folder`, in place of what is there."""
     rows = [json.loads(line) for line in (BENCHMARK / "test.jsonl").read_text(encoding="utf-8").splitlines()]
-    with tempfile.TemporaryDirectory() as work:
+    folder = folder.absolute()
+    with tempfile.TemporaryDirectory() as work, chdir(work):  # so that no file of this machine is named
         for candidate in CANDIDATES:
             lines = "".join(json.dumps(line) + "\n" for line in answers(candidate, rows))
-            (Path(work) / f"{candidate.name}.jsonl").write_text(lines, encoding="utf-8")
-        shutil.copy(BENCHMARK / "test.jsonl", work)
+            Path(f"{candidate.name}.jsonl").write_text(lines, encoding="utf-8")
+        shutil.copy(BENCHMARK / "test.jsonl", ".")
         data = {
             "task": {
                 "name": "urgent tickets (simulated answers)",
@@ -104,11 +107,15 @@ def make(folder: Path) -> None:
             },
             "decide": {"queries_per_month": 500_000},
         }
-        pipeline.assess(config.build(data, source="example", folder=Path(work)), out=Path(work) / "run")
+        pipeline.assess(config.build(data, source="example", folder=Path()), out=Path("run"))
+        # What is of this machine would differ on every other.
+        source = {"test": (BENCHMARK / "test.jsonl").relative_to(ROOT).as_posix()}
+        RunFolder(Path("run")).update_manifest(source=source, versions={}, python="", machine="")
+        concluding.render(Path("run"))
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(Path(work) / "run" / "charts", folder / "charts")
+        shutil.copytree("run/charts", folder / "charts")
         for name in KEPT:
-            shutil.copy(Path(work) / "run" / name, folder / name)
+            shutil.copy(Path("run") / name, folder / name)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ cannot show.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,6 +31,8 @@ SHOWN_ELSEWHERE = frozenset(
     {"stages", "complete", "finished", "judged", "trained", "choices", "settled", "prices", "runs_on", "answered_by"}
 )
 """Of manifest.json: how far the run is (the banner says what is missing) and what each candidate's own part says."""
+COSTS_SHOWN = 4
+"""Candidates whose cost stands beside the verdict."""
 SYMBOLS = {"pass": "✓", "fail": "✗", "undecided": "?"}
 """A status is never colour alone."""
 
@@ -42,6 +45,8 @@ class Verdict:
     """The same with the candidate's tags in it, where they cannot stand beside it."""
     tags: tuple[str, ...]
     reasons: tuple[str, ...]
+    costs: tuple[str, ...]
+    """What it costs, a line for each candidate: the verdict's first, then from cheap to dear."""
     flips_if: tuple[str, ...]
     steps: tuple[str, ...]
 
@@ -183,9 +188,42 @@ def _verdict(summary: Mapping[str, Any], tags_of: Mapping[str, tuple[str, ...]])
         tagged_sentence=_sentence(summary, verdict, tags_of, after_training=trained(summary)),
         tags=tags_of.get(candidate, ()) if candidate else (),
         reasons=reasons,
+        costs=_costs(summary, candidate, tags_of),
         flips_if=tuple(verdict.get("flips_if", ())),
         steps=tuple(summary.get("steps") or ()),
     )
+
+
+def _costs(summary: Mapping[str, Any], chosen: str | None, tags_of: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    volume = summary.get("queries_per_month")
+    known = [entry for entry in summary["candidates"] if entry["cost_per_query_usd"]["value"] is not None]
+    known.sort(key=lambda entry: (entry["name"] != chosen, entry["cost_per_query_usd"]["value"]))
+    lines = []
+    for i, entry in enumerate(known[:COSTS_SHOWN]):
+        cost = entry["cost_per_query_usd"]
+        many, per = (volume, "a month") if volume else (1000, "per 1,000 queries")
+        line = f"{tagged(entry['name'], tags_of[entry['name']])}: {numbers.usd(many * cost['value'])} {per}"
+        if not i and volume:
+            line += f" at {numbers.count(volume)} queries"
+        lines.append(f"{line}, {numbers.usd(cost['value'])} each")
+    if len(known) > COSTS_SHOWN:
+        lines.append(f"{len(known) - COSTS_SHOWN} dearer candidates are below")
+    unknown = [tagged(name, tags_of[name]) for name in _without_cost(summary)]
+    lines += [f"not known: {', '.join(unknown)}"] if unknown else []
+    pays = summary.get("break_even") or {}
+    if pays.get("queries") and pays.get("one_off_usd") and not trained(summary):
+        months = f", {numbers.count(pays['months'])} months at this volume" if pays.get("months") else ""
+        lines.append(
+            f"Fine-tuning: {numbers.usd(pays['one_off_usd'])} once (estimated), paid back after "
+            f"{numbers.count(math.ceil(pays['queries']))} queries{months}"
+        )
+    if known and not volume:
+        lines.append("decide.queries_per_month makes these a month's cost")
+    return tuple(lines)
+
+
+def _without_cost(summary: Mapping[str, Any]) -> list[str]:
+    return [entry["name"] for entry in summary["candidates"] if entry["cost_per_query_usd"]["value"] is None]
 
 
 def _sentence(
