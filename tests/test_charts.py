@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import re
 from html.parser import HTMLParser
@@ -19,7 +20,8 @@ import run_folder
 from evalft import concluding, numbers
 from evalft.config import Threshold
 from evalft.reporting import chart as chart_parts
-from evalft.reporting import charts, drawing, text
+from evalft.reporting import charts, drawing, text, view
+from evalft.reporting.candidates import MAX_CONFUSION
 
 pytestmark = pytest.mark.drawn
 
@@ -121,8 +123,11 @@ def test_names_in_any_script_are_drawn_as_they_are_and_none_is_markup(tmp_path: 
         "a\u202eb\x00\ud800\nc",
     ]
     summary["candidates"] = [{**summary["candidates"][0], "name": name} for name in names]
-    for chart in charts.of(summary).all:
+    found = charts.of(summary)
+    for chart in found.all:
         chart.svg.encode()
+        if chart in found.confusion.values():  # it is of one candidate, and says so in words
+            continue
         words = " ".join(_Picture(chart.svg).words) + chart.note
         for name in names:
             assert text.one_line(text.visible(name)) in words, (chart.name, name)
@@ -301,6 +306,30 @@ def test_curves_name_the_kind_of_probabilities_and_bare_answers_have_none(
     assert [(row["stated"], row["right"], row["answers"]) for row in bins] == [
         (one["stated"], one["right"]["value"], one["right"]["n"]) for one in entry["calibration"]
     ]
+
+
+def test_a_confusion_matrix_has_a_row_for_each_kind_of_answer_that_came(
+    summary: dict[str, Any], drawn: charts.Charts
+) -> None:
+    for entry in summary["candidates"]:
+        chart, found = drawn.confusion[entry["name"]], entry["confusion"]
+        cells = {(row["expected"], row["answered"]): row["rows"] for row in chart.rows}
+        for expected, counts in zip(found["labels"], found["counts"], strict=True):
+            for answered, count in zip(found["columns"], counts, strict=True):
+                assert cells.get((expected, answered), 0) == count
+        words = "|".join(_Picture(chart.svg).words)
+        assert all(label in words for label in found["columns"])
+
+
+def test_more_labels_than_can_be_read_draw_no_matrix_and_say_so(tmp_path: Path) -> None:
+    summary = run_folder.write(tmp_path)
+    labels = [f"label {i}" for i in range(MAX_CONFUSION + 1)]
+    counts = [[0] * len(labels)] * len(labels)
+    summary["candidates"][0]["confusion"] = {"labels": labels, "columns": labels, "counts": counts}
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    without, *others = (entry["name"] for entry in summary["candidates"])
+    assert set(charts.read(tmp_path).confusion) == set(others)
+    assert str(len(labels)) in view.read(tmp_path).candidates[0].confusion_note
 
 
 @given(st.lists(st.floats(-5, 50), min_size=2, max_size=700))

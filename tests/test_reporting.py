@@ -439,20 +439,6 @@ def test_a_torn_last_line_is_left_out_and_left_alone(tmp_path: Path) -> None:
     assert path.read_bytes() == torn
 
 
-def test_more_than_thirty_labels_draw_no_matrix_and_say_so(tmp_path: Path) -> None:
-    summary = run_folder.write(tmp_path)
-    labels = [f"label {i}" for i in range(candidates.MAX_CONFUSION + 1)]
-    summary["candidates"][0]["confusion"] = {
-        "labels": labels,
-        "columns": labels,
-        "counts": [[0] * len(labels)] * len(labels),
-    }
-    (tmp_path / "summary.json").write_text(json.dumps(summary))
-    drawn, *others = view.read(tmp_path).candidates
-    assert drawn.confusion is None and str(len(labels)) in drawn.confusion_note
-    assert all(candidate.confusion for candidate in others)
-
-
 # ---------------------------------------------------------------- examples
 
 

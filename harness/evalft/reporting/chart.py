@@ -164,7 +164,7 @@ def cut(words: str) -> str:
 # ---------------------------------------------------------------- axes and columns
 
 LOG_SAID = " (logarithmic)"
-FORMATS = {"score": "~g", "usd": "$,.6~g", "seconds": "~g"}
+FORMATS = {"score": "~g", "usd": "$,.12~g", "seconds": "~g", "count": ",.12~g"}
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ class Axis:
     first: float
     last: float
     logarithmic: bool
-    unit: numbers.Unit
+    unit: Literal["score", "usd", "seconds", "count"]
 
     @classmethod
     def of(cls, values: Sequence[float], unit: numbers.Unit) -> Axis:

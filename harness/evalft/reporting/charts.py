@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evalft import numbers
 from evalft.config import Threshold
 from evalft.metrics.names import lower_is_better
 from evalft.reporting import view
-from evalft.reporting.candidates import FAILURES, estimate_of
+from evalft.reporting.candidates import FAILURES, MAX_CONFUSION, estimate_of
 from evalft.reporting.chart import (
     LOG_FROM,
-    LOG_SAID,
     STEP,
     WIDTH,
     Axis,
@@ -40,7 +39,7 @@ from evalft.reporting.chart import (
     name_of,
     names_axis,
 )
-from evalft.reporting.drawing import ACCENT, DASHES, SERIES, SHAPES, SOFT, STATUS, svg
+from evalft.reporting.drawing import ACCENT, DASHES, LINE, SERIES, SHAPES, SOFT, STATUS, svg
 from evalft.store import RunFolder
 
 if TYPE_CHECKING:
@@ -58,6 +57,8 @@ class Charts:
     metrics: tuple[Chart, ...] = ()
     slices: tuple[Chart, ...] = ()
     probabilities: tuple[Chart, ...] = ()
+    confusion: Mapping[str, Chart] = field(default_factory=dict)
+    """By candidate."""
     latency: tuple[Chart, ...] = ()
     failures: tuple[Chart, ...] = ()
     money: tuple[Chart, ...] = ()
@@ -70,6 +71,7 @@ class Charts:
             *self.metrics,
             *self.slices,
             *self.probabilities,
+            *self.confusion.values(),
             *self.latency,
             *self.failures,
             *self.money,
@@ -93,6 +95,7 @@ def of(summary: Row) -> Charts:
         metrics=_drawn(*(by_candidate(entries, metric, thresholds.get(metric), who) for metric in overview)),
         slices=_drawn(slices(entries, thresholds, _leading(summary), who)),
         probabilities=_drawn(roc(entries, who), calibration(entries, who)),
+        confusion={entry["name"]: chart for entry in entries if (chart := confusion(entry, who))},
         latency=_drawn(latency(entries, thresholds, who)),
         failures=_drawn(failures(entries, who)),
         money=_drawn(cost_per_month(entries, summary.get("queries_per_month"), summary.get("break_even"), who)),
@@ -451,6 +454,46 @@ def _method(entry: Row) -> str:
     return str(entry.get("probs_method") or "probabilities").replace("_", " ")
 
 
+# ---------------------------------------------------------------- labels
+
+
+def confusion(entry: Row, who: Who) -> Chart | None:
+    """What was answered by what was expected; None of more than MAX_CONFUSION labels."""
+    import altair as alt
+
+    found = entry.get("confusion")
+    if not found or len(found["labels"]) > MAX_CONFUSION:
+        return None
+    shown = distinct({label: cut(line(str(label))) for label in found["columns"]})
+    rows, cells = [], []
+    for expected, counts in zip(found["labels"], found["counts"], strict=True):
+        for answered, count in zip(found["columns"], counts, strict=True):
+            share = count / max(sum(counts), 1)
+            cells.append(
+                {"expected": shown[expected], "answered": shown[answered], "share": share, "rows": str(count or "")}
+            )
+            if count:
+                rows.append({"expected": expected, "answered": answered, "rows": count, "of": sum(counts)})
+    order = list(shown.values())
+    base = alt.Chart(alt.InlineData(values=cells)).encode(
+        x=alt.X("answered:N", sort=order, axis=alt.Axis(labelAngle=-35, labelLimit=150, title="answered")),
+        y=alt.Y("expected:N", sort=order, axis=alt.Axis(labelLimit=200, title="expected")),
+    )
+    shade = alt.FillOpacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0, 0.45]), legend=None)
+    drawn = alt.layer(
+        base.mark_rect(fill=ACCENT, stroke=LINE).encode(fillOpacity=shade), base.mark_text().encode(text="rows:N")
+    ).properties(width=alt.Step(46), height=alt.Step(26))
+    description = f"Rows of {who.in_a_line(entry['name'])} by the expected label and by what was answered; shade: share of the row."
+    return Chart(
+        name=f"confusion_{entry['name']}",
+        title=f"Confusion matrix of {who.in_a_line(entry['name'])}",
+        description=description,
+        columns=(Column("expected"), Column("answered"), Column("rows", "count"), Column("of", "count")),
+        rows=tuple(rows),
+        svg=svg(drawn, description),
+    )
+
+
 # ---------------------------------------------------------------- latency and failures
 
 
@@ -583,11 +626,7 @@ def cost_per_month(
     ]
     data = [drawable(row) | {"who": who.in_a_line(row["candidate"])} for row in rows]
     names = [who.in_a_line(name) for name, cost in costs.items() if cost is not None]
-    marks = (
-        [{"queries": queries_per_month, "said": f"stated volume: {queries_per_month:,.15g}"}]
-        if queries_per_month
-        else []
-    )
+    marks = [(queries_per_month, f"stated volume: {queries_per_month:,.15g}")] if queries_per_month else []
     if pays and least:
         tuned = f"after training (its cost spread over {pays['horizon_months']:g} months)"
         names.append(tuned)
@@ -597,28 +636,15 @@ def cost_per_month(
             for q in steps
         ]
         rows, data = rows + more, data + [drawable(row) | {"who": tuned} for row in more]
-        marks.append({"queries": least, "said": f"break-even: {least:,.0f} a month"})
-    kind: Any = alt.Scale(type="log", domain=[first, last]) if logarithmic else alt.Scale(domain=[first, last])
-    horizontal = alt.X(
-        "queries_per_month:Q",
-        scale=kind,
-        axis=alt.Axis(title=f"queries a month{LOG_SAID if logarithmic else ''}", format=",.3~s"),
-    )
-    positive = all(row["cost_usd"] > 0 for row in rows)
-    vertical = alt.Y(
-        "cost_usd:Q",
-        scale=alt.Scale(type="log") if logarithmic and positive else alt.Scale(),
-        axis=alt.Axis(title=f"USD a month{LOG_SAID if logarithmic and positive else ''}", format="$,.3~s"),
-    )
+        marks.append((least, f"break-even: {least:,.0f} a month"))
+    x = Axis(first, last, logarithmic, "count")
+    y = Axis.of([row["cost_usd"] for row in rows], "usd")
+    horizontal = alt.X("queries_per_month:Q", scale=x.scale, axis=x.axis(f"queries a month{x.said}"))
+    vertical = alt.Y("cost_usd:Q", scale=y.scale, axis=y.axis(f"USD a month{y.said}"))
     colours = [SERIES[i % len(SERIES)] for i in range(len(names))]
     dashes = [DASHES[i % len(DASHES)] for i in range(len(names))]
     drawn = alt.layer(
-        alt.Chart(alt.InlineData(values=marks))
-        .mark_rule(color=ACCENT, strokeDash=[5, 3])
-        .encode(x=alt.X("queries:Q", scale=kind)),
-        alt.Chart(alt.InlineData(values=marks))
-        .mark_text(align="left", dx=5, color=ACCENT)
-        .encode(x=alt.X("queries:Q", scale=kind), y=alt.value(8), text="said:N"),
+        *(part for i, (queries, said) in enumerate(marks) for part in _mark(queries, said, x, 8 + 16 * i)),
         alt.Chart(alt.InlineData(values=data))
         .mark_line(strokeWidth=2)
         .encode(
@@ -628,8 +654,7 @@ def cost_per_month(
             strokeDash=alt.StrokeDash("who:N", scale=alt.Scale(domain=names, range=dashes), legend=legend()),
         ),
     ).properties(width=WIDTH, height=240)
-    at = [f"{mark['said']}" for mark in marks]
-    description = f"What each candidate costs a month by the queries a month; {'; '.join(at)}."
+    description = f"What each candidate costs a month by the queries a month; {'; '.join(said for _, said in marks)}."
     unknown = [who.in_a_line(name) for name, cost in costs.items() if cost is None]
     return Chart(
         name="cost_per_month",
@@ -640,6 +665,16 @@ def cost_per_month(
         svg=svg(drawn, description),
         note=f"Not drawn, since the cost per query is not known: {'; '.join(unknown)}." if unknown else "",
     )
+
+
+def _mark(queries: float, said: str, x: Axis, height: int) -> list[alt.Chart]:
+    """A line at a volume, and what it is; `height`: of the words, in px from the top."""
+    import altair as alt
+
+    base = alt.Chart(alt.InlineData(values=[{"queries": queries, "said": said}]))
+    at = alt.X("queries:Q", scale=x.scale)
+    words = base.mark_text(align="left", dx=5, color=ACCENT).encode(x=at, y=alt.value(height), text="said:N")
+    return [base.mark_rule(color=ACCENT, strokeDash=[5, 3]).encode(x=at), words]
 
 
 def _between(first: float, last: float) -> list[float]:
