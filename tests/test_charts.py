@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 import run_folder
 from evalft import concluding, numbers
 from evalft.config import Threshold
 from evalft.reporting import chart as chart_parts
-from evalft.reporting import charts, drawing, text, view
+from evalft.reporting import charts, drawing, markdown, text, view
 from evalft.reporting.candidates import MAX_CONFUSION
 
 pytestmark = pytest.mark.drawn
@@ -289,6 +290,20 @@ def test_slices_stand_in_the_order_of_the_candidate_of_the_verdict_its_worst_fir
         entry = next(entry for entry in summary["candidates"] if entry["name"] == row["candidate"])
         score = next(one["score"] for one in entry["slices"]["rows"] if row["slice"].endswith(one["value"]))
         assert (row["value"], row["rows"]) == (score["value"], score["n"])
+
+
+def test_the_markdown_says_the_slices_as_the_chart_shows_them(tmp_path: Path, summary: dict[str, Any]) -> None:
+    run_folder.write(tmp_path)
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    page = MarkdownIt("commonmark").enable("table").render(markdown.render(tmp_path))
+    (table,) = [table for table in re.findall(r"<table>.*?</table>", page, re.DOTALL) if "by slice" in table]
+    rows = [re.findall(r"<td>(?:<code>)?(.*?)(?:</code>)?</td>", row) for row in table.split("<tr>")[2:]]
+    (chart,) = charts.of(summary).slices
+    assert [row[0] for row in rows] == list(dict.fromkeys(row["slice"] for row in chart.rows))
+    for row in chart.table:
+        (line,) = [line for line in rows if line[0] == row[0]]
+        assert line[1] == row[2] and any(cell.startswith(f"{row[3]} (at least {row[4]}") for cell in line[2:])
+    assert "2 with under 10 rows (7 rows)" in page
 
 
 def test_curves_name_the_kind_of_probabilities_and_bare_answers_have_none(

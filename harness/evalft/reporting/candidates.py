@@ -176,6 +176,15 @@ def estimate_of(entry: Mapping[str, Any], metric: str) -> Mapping[str, Any] | No
     return dict(found) if found else None
 
 
+def ends_of(estimate: Mapping[str, Any] | None) -> tuple[float | None, float | None, float | None]:
+    """Value, low, high; an end that the data do not bound is None."""
+    if estimate is None or estimate["value"] is None:
+        return None, None, None
+    open_sides = estimate.get("unbounded", ())
+    low, high = (None if side in open_sides else estimate[side] for side in ("low", "high"))
+    return estimate["value"], low, high
+
+
 def _measure(entry: Mapping[str, Any], metric: str, threshold: Threshold | None) -> Measure:
     estimate = estimate_of(entry, metric) or {"value": None, "low": None, "high": None}
     result = (entry["thresholds"] or {}).get(metric) or {}

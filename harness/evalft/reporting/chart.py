@@ -250,15 +250,6 @@ def line_at(threshold: Threshold | None, axis: Axis, side: Literal["x", "y"], be
     return [rule.encode(y=at_y), said.encode(y=at_y, x=alt.value(WIDTH), text="said:N")]
 
 
-def ends_of(estimate: Row | None) -> tuple[float | None, float | None, float | None]:
-    """Value, low, high; an end that the data do not bound is None."""
-    if estimate is None or estimate["value"] is None:
-        return None, None, None
-    open_sides = estimate.get("unbounded", ())
-    low, high = (None if side in open_sides else estimate[side] for side in ("low", "high"))
-    return estimate["value"], low, high
-
-
 def drawable(row: Row) -> dict[str, Any]:
     """Without the name as others wrote it: what is drawn is a label of it."""
     return {key: value for key, value in row.items() if key != "candidate"}

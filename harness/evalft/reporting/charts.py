@@ -16,7 +16,7 @@ from evalft import numbers
 from evalft.config import Threshold
 from evalft.metrics.names import lower_is_better
 from evalft.reporting import view
-from evalft.reporting.candidates import FAILURES, MAX_CONFUSION, estimate_of
+from evalft.reporting.candidates import FAILURES, MAX_CONFUSION, ends_of, estimate_of
 from evalft.reporting.chart import (
     LOG_FROM,
     STEP,
@@ -31,7 +31,6 @@ from evalft.reporting.chart import (
     cut,
     distinct,
     drawable,
-    ends_of,
     interval_columns,
     legend,
     line,
@@ -40,6 +39,7 @@ from evalft.reporting.chart import (
     names_axis,
 )
 from evalft.reporting.drawing import ACCENT, DASHES, LINE, SERIES, SHAPES, SOFT, STATUS, svg
+from evalft.reporting.slices import Sliced, by_slice
 from evalft.store import RunFolder
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def of(summary: Row) -> Charts:
     return Charts(
         quality_and_cost=_drawn(quality_and_cost(entries, primary, thresholds, who)),
         metrics=_drawn(*(by_candidate(entries, metric, thresholds.get(metric), who) for metric in overview)),
-        slices=_drawn(slices(entries, thresholds, _leading(summary), who)),
+        slices=_drawn(slices(by_slice(summary), thresholds, who)),
         probabilities=_drawn(roc(entries, who), calibration(entries, who)),
         confusion={entry["name"]: chart for entry in entries if (chart := confusion(entry, who))},
         latency=_drawn(latency(entries, thresholds, who)),
@@ -101,21 +101,6 @@ def of(summary: Row) -> Charts:
         money=_drawn(cost_per_month(entries, summary.get("queries_per_month"), summary.get("break_even"), who)),
         training=_drawn(*(loss(str(stage["name"]), stage.get("loss") or ()) for stage in summary.get("stages") or ())),
     )
-
-
-def _leading(summary: Row) -> str:
-    """The candidate that matters most: the verdict's, else the one that is best by the primary metric."""
-    chosen = (summary["verdict"] or {}).get("candidate")
-    if any(entry["name"] == chosen for entry in summary["candidates"]):
-        return str(chosen)
-    metric = next(iter(summary["task"]["metrics"]), "")
-    sign = -1.0 if lower_is_better(metric) else 1.0
-
-    def quality(entry: Row) -> float:
-        value = ends_of(estimate_of(entry, metric))[0]
-        return -math.inf if value is None else sign * value
-
-    return str(max(summary["candidates"], key=quality)["name"])
 
 
 def _drawn(*charts: Chart | None) -> tuple[Chart, ...]:
@@ -270,25 +255,13 @@ def _said(row: Row, unit: numbers.Unit, threshold: Threshold | None) -> str:
 # ---------------------------------------------------------------- slices
 
 
-def slices(entries: Sequence[Row], thresholds: Mapping[str, Threshold], leading: str, who: Who) -> Chart | None:
-    """The row metric by slice and group, the worst of the `leading` candidate first."""
+def slices(found: Sliced | None, thresholds: Mapping[str, Threshold], who: Who) -> Chart | None:
     import altair as alt
 
-    found = {entry["name"]: entry["slices"] for entry in entries if (entry.get("slices") or {}).get("rows")}
-    if not found:
+    if found is None:
         return None
-    metric = next(iter(found.values()))["metric"]
-    rows = []
-    for name, its in found.items():
-        for one in its["rows"]:
-            value, low, high = ends_of(one["score"])
-            rows.append(
-                {"slice": f"{one['column']}: {one['value']}", "candidate": name, "rows": one["score"]["n"]}
-                | {"value": value, "low": low, "high": high}
-            )
-    of_leading = {row["slice"]: row["value"] for row in rows if row["candidate"] == leading}
-    worst = sorted(dict.fromkeys(row["slice"] for row in rows), key=lambda name: of_leading.get(name, math.inf))
-    rows.sort(key=lambda row: worst.index(row["slice"]))
+    metric, rows = found.metric, found.rows
+    candidates = len({row["candidate"] for row in rows})
     labels = distinct({row["slice"]: f"{cut(line(row['slice']))}\n{row['rows']:,} rows" for row in rows})
     threshold = thresholds.get(metric)
     x = Axis.of([*all_of(rows, "value", "low", "high"), *bounds_of(threshold)], "score")
@@ -315,12 +288,9 @@ def slices(entries: Sequence[Row], thresholds: Mapping[str, Threshold], leading:
             shape=who.shape(),
         ),
         data=alt.InlineData(values=data),
-    ).properties(width=WIDTH - 100, height=alt.Step(max(14, STEP // (len(found) + 1)), **{"for": "offset"}))
-    its = next(iter(found.values()))
-    left_out = [f"{its['small']:,} with under 10 rows ({its['small_rows']:,} rows)"] if its["small"] else []
-    left_out += [f"{its['more']:,} with fewer rows than those shown"] if its["more"] else []
+    ).properties(width=WIDTH - 100, height=alt.Step(max(14, STEP // (candidates + 1)), **{"for": "offset"}))
     description = (
-        f"{metric} by slice and group, with intervals; first those where {who.in_a_line(leading)} does worst. Of many slices "
+        f"{metric} by slice and group, with intervals; first those where {who.in_a_line(found.leading)} does worst. Of many slices "
         "some look bad by chance."
     )
     return Chart(
@@ -333,9 +303,9 @@ def slices(entries: Sequence[Row], thresholds: Mapping[str, Threshold], leading:
             Column("rows", "count"),
             *interval_columns("value", "low", "high", "score", threshold),
         ),
-        rows=tuple(rows),
+        rows=rows,
         svg=svg(drawn, description),
-        note=f"Slices not shown: {'; '.join(left_out)}." if left_out else "",
+        note=found.note,
     )
 
 

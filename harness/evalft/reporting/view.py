@@ -17,11 +17,12 @@ from typing import Any
 from evalft import numbers
 from evalft.config import Threshold, parse_threshold
 from evalft.errors import UserError
-from evalft.reporting.candidates import STAND_IN, Candidate, base_name, shown, tagged, tags
+from evalft.reporting.candidates import STAND_IN, Candidate, Table, base_name, shown, tagged, tags
 from evalft.reporting.changes import ChangedRows, Diff, changed_rows, diffs
 from evalft.reporting.examples import Examples, read_examples
 from evalft.reporting.judge import banner as judge_banner
 from evalft.reporting.judge import sentences as judge_sentences
+from evalft.reporting.slices import Sliced, by_slice
 from evalft.reporting.training import Expansion, Stages, Waiting, expansion, stages, trained, waiting
 from evalft.store import RunFolder
 
@@ -74,6 +75,9 @@ class View:
     cost_require: str
     latency_require: str
     candidates: tuple[Candidate, ...]
+    slices: Table | None
+    """The row metric by slice: a row for each, a column for each candidate."""
+    slices_note: str
     judge: tuple[str, ...]
     break_even: tuple[tuple[str, str], ...]
     spent: tuple[tuple[str, str], ...]
@@ -100,7 +104,7 @@ def read(run: Path, *, rows: bool = True) -> View:
     base = base_name(summary)
     tags_of = {entry["name"]: tags(entry, base) for entry in entries}
     candidates = tuple(shown(i, entry, base, columns, thresholds) for i, entry in enumerate(entries, 1))
-    verdict = _verdict(summary, tags_of)
+    verdict, sliced = _verdict(summary, tags_of), by_slice(summary)
     found_stages, found_expansion = stages(summary), expansion(summary, tags_of)
     task = summary["task"]
     return View(
@@ -124,6 +128,8 @@ def read(run: Path, *, rows: bool = True) -> View:
             f"{m[8:]} {numbers.requirement(t)}" for m, t in thresholds.items() if m.startswith("latency_")
         ),
         candidates=candidates,
+        slices=_slices(sliced) if sliced else None,
+        slices_note=sliced.note if sliced else "",
         judge=judge_sentences(summary),
         break_even=tuple(_facts(summary.get("break_even") or {})),
         spent=_spent(summary["spent"]),
@@ -316,6 +322,19 @@ def columns_of(summary: Mapping[str, Any], thresholds: Mapping[str, Threshold]) 
 
 def _first_confidence(entries: Sequence[Mapping[str, Any]]) -> float:
     return next((float(m["confidence"]) for entry in entries for m in entry["metrics"].values()), 0.95)
+
+
+def _slices(found: Sliced) -> Table:
+    names = tuple(dict.fromkeys(row["candidate"] for row in found.rows))
+    cells: dict[str, dict[str, str]] = {}
+    for row in found.rows:
+        value = numbers.number(row["value"], "score")
+        ends = numbers.interval(row["value"], row["low"], row["high"], "score")
+        cells.setdefault(row["slice"], {"": f"{row['rows']:,}"})[row["candidate"]] = f"{value} ({ends})"
+    return Table(
+        columns=(f"{found.metric} by slice", "rows", *names),
+        rows=tuple((name, of[""], *(of.get(who, "–") for who in names)) for name, of in cells.items()),
+    )
 
 
 # ---------------------------------------------------------------- facts
