@@ -214,33 +214,30 @@ def by_candidate(entries: Sequence[Row], metric: str, threshold: Threshold | Non
     colour = alt.Color(
         "status:N", scale=alt.Scale(domain=[*STATUS, "none"], range=[*STATUS.values(), SERIES[0]]), legend=None
     )
-    line = alt.Y("label:N", sort=None, axis=names_axis(), title=None)
+    up = alt.Y("label:N", sort=None, axis=names_axis(), title=None)
     horizontal = alt.X("value:Q", scale=x.scale, axis=x.axis(f"{name}{x.said}"))
     drawn = alt.layer(
         *line_at(threshold, x, "x"),
-        alt.Chart()
-        .mark_rule(strokeWidth=2)
-        .encode(y=line, x=alt.X("left:Q", scale=x.scale), x2="right:Q", color=colour),
-        alt.Chart().mark_point(filled=True, size=100, opacity=1).encode(y=line, x=horizontal, color=colour),
-        alt.Chart().mark_text(align="left", lineBreak="\n").encode(y=line, x=alt.value(WIDTH - 158), text="said:N"),
+        alt.Chart().mark_rule(strokeWidth=2).encode(y=up, x=alt.X("left:Q", scale=x.scale), x2="right:Q", color=colour),
+        alt.Chart().mark_point(filled=True, size=100, opacity=1).encode(y=up, x=horizontal, color=colour),
+        alt.Chart().mark_text(align="left", lineBreak="\n").encode(y=up, x=alt.value(WIDTH - 158), text="said:N"),
         data=alt.InlineData(values=data),
     ).properties(width=WIDTH - 170, height=alt.Step(STEP))
     require = f", required {numbers.requirement(threshold)}" if threshold else ""
-    description = f"{name} of each candidate{require}, with its interval: " + "; ".join(
-        f"{who.in_a_line(row['candidate'])} {_said(row, unit, threshold)}".replace("\n", ", ") for row in known
-    )
+    description = f"Value and interval of each candidate{'; dashed: what is required' if threshold else ''}."
+    values = "; ".join(f"{who.in_a_line(row['candidate'])} {_said(row, unit, threshold)}" for row in known)
     missing = [who.in_a_line(row["candidate"]) for row in rows if row not in known]
     return Chart(
         name=metric,
         title=f"{name}{require}",
-        description=f"{description}.",
+        description=description,
         columns=(
             Column("candidate"),
             *interval_columns("value", "low", "high", unit, threshold),
             *((Column("status"),) if threshold else ()),
         ),
         rows=tuple(rows),
-        svg=svg(drawn, f"{description}."),
+        svg=svg(drawn, f"{name}{require}: {values}".replace("\n", ", ")),
         note=f"Not measured, and not drawn: {'; '.join(missing)}." if missing else "",
     )
 
@@ -335,7 +332,7 @@ def roc(entries: Sequence[Row], who: Who) -> Chart | None:
     ).properties(width=340, height=340)
     of = line(next(iter(found.values()))["roc"]["of"])
     by = "; ".join(f"{who.in_a_line(name)} by {_method(entry)}" for name, entry in found.items())
-    description = f"ROC curves ({of}). Probabilities: {by}. The dotted line is chance."
+    description = f"Probabilities: {by}. The dotted line is chance."
     without = [who.in_a_line(entry["name"]) for entry in entries if entry["name"] not in found]
     return Chart(
         name="roc",
@@ -343,7 +340,7 @@ def roc(entries: Sequence[Row], who: Who) -> Chart | None:
         description=description,
         columns=(Column("candidate"), Column("false_positive_rate", "score"), Column("true_positive_rate", "score")),
         rows=tuple(rows),
-        svg=svg(drawn, description),
+        svg=svg(drawn, f"ROC curve, {of}. {description}"),
         note=f"No curve of bare answers: {'; '.join(without)}." if without else "",
     )
 
