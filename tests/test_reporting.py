@@ -10,7 +10,6 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
 from decimal import Decimal
 from html.parser import HTMLParser
 from importlib.resources import files
@@ -28,7 +27,7 @@ import run_folder
 from evalft import numbers
 from evalft.config import Threshold
 from evalft.errors import UserError
-from evalft.reporting import candidates, drawing, examples, html, markdown, terminal, text, view
+from evalft.reporting import candidates, examples, html, markdown, terminal, text, view
 from evalft.store import RunFolder
 
 KINDS = ("classification", "multilabel", "generation")
@@ -375,10 +374,10 @@ def test_a_partial_run_says_first_what_is_missing(tmp_path: Path) -> None:
             assert shown.index("12 rows are missing") < shown.index("No verdict")
 
 
-def test_without_thresholds_there_is_no_verdict_no_status_and_no_drawing(tmp_path: Path) -> None:
+def test_without_thresholds_there_is_no_verdict_and_no_status(tmp_path: Path) -> None:
     run_folder.write(tmp_path, thresholds=False)
     page = html.render(tmp_path)
-    assert "<svg" not in page and "--threshold" in page
+    assert "--threshold" in page
     for shown in (page, markdown.render(tmp_path), _shown(tmp_path)):
         assert "nothing to decide" in " ".join(shown.split())
         assert not any(f"{symbol} {status}" in shown for status, symbol in view.SYMBOLS.items())
@@ -399,7 +398,6 @@ def test_what_was_not_measured_is_said_and_never_a_number(tmp_path: Path) -> Non
     assert measured.thresholds[0].pass_end == "not bounded"
     assert (measured.cost.value, measured.cost_total, measured.latency) == ("not measured", "not measured", ())
     assert "every answer failed" in html.render(tmp_path)
-    assert len(view.read(tmp_path).drawings[0].marks) == len(summary["candidates"]) - 1
 
 
 def test_a_summary_of_the_bare_contract_renders(tmp_path: Path) -> None:
@@ -439,20 +437,6 @@ def test_a_torn_last_line_is_left_out_and_left_alone(tmp_path: Path) -> None:
     rows = view.read(tmp_path).examples.rows
     assert rows[-1].answers[0].texts == () and rows[0].answers[0].texts
     assert path.read_bytes() == torn
-
-
-def test_more_than_thirty_labels_draw_no_matrix_and_say_so(tmp_path: Path) -> None:
-    summary = run_folder.write(tmp_path)
-    labels = [f"label {i}" for i in range(candidates.MAX_CONFUSION + 1)]
-    summary["candidates"][0]["confusion"] = {
-        "labels": labels,
-        "columns": labels,
-        "counts": [[0] * len(labels)] * len(labels),
-    }
-    (tmp_path / "summary.json").write_text(json.dumps(summary))
-    drawn, *others = view.read(tmp_path).candidates
-    assert drawn.confusion is None and str(len(labels)) in drawn.confusion_note
-    assert all(candidate.confusion for candidate in others)
 
 
 # ---------------------------------------------------------------- examples
@@ -522,35 +506,25 @@ def test_chat_input_is_shown_with_its_roles(run: Path) -> None:
     assert [role for role, _ in row.input] == ["system", "user"]
 
 
-# ---------------------------------------------------------------- drawing
-
-
-def _drawn(metric: str, data: st.DataObject) -> Iterator[tuple[drawing.Drawing, list[drawing.Row], Threshold]]:
-    top = 1.0 if metric == "accuracy" else 50.0
-    value = st.floats(0, top)
-    rows = []
-    for i in range(data.draw(st.integers(1, 4))):
-        low, middle, high = sorted(data.draw(st.tuples(value, value, value)))
-        rows.append(drawing.Row(f"c{i}", middle, data.draw(st.sampled_from([low, None])), high, "undecided"))
-    threshold = Threshold(metric, data.draw(st.sampled_from([">=", "<="])), data.draw(value))
-    drawn = drawing.draw(threshold, metric, rows)
-    assert drawn is not None
-    yield drawn, rows, threshold
-
-
-@given(st.sampled_from(["accuracy", "cost_per_query", "latency_p95"]), st.data())
-def test_a_drawing_keeps_the_order_of_all_its_numbers_and_stays_on_its_axis(metric: str, data: st.DataObject) -> None:
-    for drawn, rows, threshold in _drawn(metric, data):
-        points = [(threshold.bound, drawn.bound)]
-        for row, mark in zip(rows, drawn.marks, strict=True):
-            points += [(row.value, mark.value), (float(row.high or 0), mark.high)]
-            points += [(row.low, mark.low)] if row.low is not None else []
-            assert row.low is not None or mark.low == drawing.LEFT
-        xs = [x for _, x in sorted(points)]
-        assert xs == sorted(xs)
-        assert all(drawing.LEFT <= x <= drawing.RIGHT for x in [*xs, *(x for x, _ in drawn.ticks)])
-        assert 2 <= len(drawn.ticks) <= 10
-        assert len({label for _, label in drawn.ticks}) == len(drawn.ticks)
+@pytest.mark.parametrize("volume", [500_000, None])
+def test_what_it_costs_stands_beside_the_verdict_for_each_candidate(tmp_path: Path, volume: int | None) -> None:
+    summary = run_folder.write(tmp_path, hostile=())
+    chosen, unknown, other = (entry["name"] for entry in summary["candidates"])
+    summary |= {"queries_per_month": volume, "verdict": summary["verdict"] | {"candidate": chosen}}
+    summary["candidates"][1]["cost_per_query_usd"] |= {"value": None, "low": None, "high": None}
+    pays = {"one_off_usd": 12.5, "queries": 11_400.2, "months": 0.0228 if volume else None}
+    (tmp_path / "summary.json").write_text(json.dumps(summary | {"break_even": pays}))
+    first, second, third, fourth, *hint = view.read(tmp_path).verdict.costs
+    for line, entry in ((first, summary["candidates"][0]), (second, summary["candidates"][2])):
+        each = entry["cost_per_query_usd"]["value"]
+        assert line.startswith(entry["name"]) and f"{numbers.usd(each)} each" in line
+        assert numbers.usd((volume or 1000) * each) in line and ("a month" if volume else "per 1,000 queries") in line
+    assert third == f"not known: {unknown}" and other in second
+    assert "$12.50 once" in fourth and "11,401 queries" in fourth
+    assert bool(hint) == (volume is None)
+    paper = html_escapes.unescape(MarkdownIt("commonmark").render(markdown.render(tmp_path)))
+    for shown in (_Page(html.render(tmp_path)).text, paper):
+        assert "What it costs" in shown and all(line in shown for line in (first, second, third, fourth))
 
 
 def test_the_markdown_reads_as_a_sentence_where_a_manager_looks(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html as html_escapes
 import json
 import re
 import shutil
@@ -17,7 +18,7 @@ import pytest
 import run_folder
 from evalft.reporting import html
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.drawn]
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = (
@@ -186,6 +187,70 @@ def test_the_overview_fits_a_laptop_with_three_thresholds_and_latencies(tmp_path
     page.write_text(html.render(tmp_path), encoding="utf-8")
     inner, outer = _widths(page, 1280, "document.querySelector('.glance').parentElement")
     assert inner <= outer
+
+
+EXAMPLE = Path(__file__).parents[1] / "reports" / "example" / "report.html"
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+def test_the_whole_verdict_is_on_the_first_screen(tmp_path: Path, width: int, height: int) -> None:
+    page = tmp_path / "report.html"
+    page.write_text(EXAMPLE.read_text(encoding="utf-8"), encoding="utf-8")
+    bottom = "Math.ceil(document.getElementById('verdict').getBoundingClientRect().bottom)"
+    measured = f"({{scrollWidth: {bottom}, clientWidth: document.documentElement.clientWidth}})"
+    below, seen = _widths(page, width, measured)
+    assert 0 < below <= height and seen <= width
+
+
+NAMES = ("<script>document.title='pwned'</script>", "카드 모델", "نموذج عربي", r"\frac{1}{2} $x^2$")
+
+
+def test_charts_are_seen_and_say_what_their_tables_say_in_any_script(
+    tmp_path: Path, asked: tuple[int, list[str]]
+) -> None:
+    port, paths = asked
+    summary = run_folder.write(tmp_path, hostile=_hostile(port))
+    summary["candidates"] = [
+        {**summary["candidates"][0], "name": name, "file": f"c{i}"} for i, name in enumerate(NAMES)
+    ]
+    summary["verdict"] = summary["verdict"] | {"candidate": NAMES[1]}
+    (tmp_path / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    page = tmp_path / "report.html"
+    page.write_text(html.render(tmp_path), encoding="utf-8")
+    script = """
+      const seen = [...document.querySelectorAll('main > figure svg.chart')].map((svg) => {
+        const box = svg.getBoundingClientRect();
+        const texts = [...svg.querySelectorAll('text')].filter((t) => t.getBoundingClientRect().width > 0);
+        const rows = [...svg.closest('figure').querySelectorAll('tbody tr')].map((r) => r.cells[0].textContent);
+        return {width: box.width, height: box.height, words: texts.map((t) => t.textContent).join('|'), rows};
+      });
+      document.title = JSON.stringify(seen);
+    """
+    dom, log = _browse(_driven(page, script))
+    charts = json.loads(html_escapes.unescape(_title(dom)))
+    drawn = page.read_text(encoding="utf-8").count('<svg class="chart"')
+    assert len(charts) == drawn - len(NAMES) > 3  # each candidate has a matrix of its own
+    for chart in charts:
+        assert chart["width"] > 300 and chart["height"] > 80
+        for name in NAMES:
+            assert name in chart["words"], name
+            assert name in chart["rows"], name
+    assert paths == [] and "Uncaught" not in log
+    _, log = _browse(page)
+    assert "Content Security Policy" not in log and paths == []
+
+
+@pytest.mark.parametrize("scheme", [0, 1])
+def test_charts_take_the_colours_of_the_page(page: Path, scheme: int) -> None:
+    script = """
+      const ink = getComputedStyle(document.body).color;
+      const labels = [...document.querySelectorAll('svg.chart text[fill="#1c2126"]')];
+      document.title = labels.length + ' ' + labels.every((t) => getComputedStyle(t).fill === ink) + ' ' + ink;
+    """
+    dom, _ = _browse(_driven(page, script), f"--blink-settings=preferredColorScheme={scheme}")
+    count, same, ink = _title(dom).split(" ", 2)
+    assert int(count) > 10 and same == "true"
+    assert ink == ("rgb(228, 232, 235)" if scheme == 0 else "rgb(28, 33, 38)")
 
 
 @pytest.mark.parametrize("scheme", [0, 1])

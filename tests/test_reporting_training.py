@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 import run_folder
-from evalft.reporting import changes, drawing, html, markdown, terminal, training, view
+from evalft.reporting import changes, html, markdown, terminal, training, view
 from evalft.reporting.candidates import STAND_IN
 from evalft.stats.paired import JUST_OVER_0
 from evalft.store import RunFolder
@@ -120,7 +120,6 @@ def test_a_value_that_is_missing_leaves_no_gap_and_is_not_claimed(tmp_path: Path
                 assert not re.search(r"(?<!pass\? )\bNone\b|\(\)|, ,|: ;|\bby from\b|  ", shown), (key, absent)
             page = html.render(tmp_path)
             assert not re.search(r"<(ul|ol|dl|tbody)>\s*</\1>", page), key
-            assert page.count("<svg") == 2 + 2 - (key in ("loss",)), key
 
 
 def test_without_a_teacher_none_is_claimed(tmp_path: Path) -> None:
@@ -141,7 +140,6 @@ def test_candidates_of_a_training_run_say_what_they_are_wherever_they_are_listed
     }
     for where, part in parts.items():
         assert "untuned base" in part and "tuned from hf:Qwen/Qwen3-0.6B, stage dpo" in part, where
-    assert {mark.note for mark in view.read(tuned).drawings[0].marks} >= {STAND_IN, "untuned base"}
     for shown in _everywhere(tuned)[1:]:
         assert "Qwen3-0.6B-tuned (tuned from hf:Qwen/Qwen3-0.6B, stage dpo)" in shown
         assert "hf:Qwen/Qwen3-0.6B (untuned base)" in shown
@@ -364,52 +362,6 @@ def test_stages_stand_in_a_table_with_their_dev_intervals_and_settings(tuned: Pa
     for words in ("learning rate0.0009", "LoRA rank r16", "trainable parameters312,000", "time203 s", "left out"):
         assert words in shown
     assert "before the first step1.2e-06" in shown and "212 pairs of 300 rows" in shown
-
-
-points = st.lists(st.tuples(st.integers(1, 5), st.floats(-5, 50)), min_size=2, max_size=700)
-
-
-@given(points)
-def test_a_loss_curve_keeps_order_stays_on_its_axes_and_says_its_ends(steps: list[tuple[int, float]]) -> None:
-    logged, step = [], 0
-    for more, loss in steps:
-        step += more
-        logged.append((step, loss))
-    curve = drawing.draw_loss("sft", logged)
-    assert curve
-    drawn = [tuple(map(float, point.split(","))) for point in curve.points.split()]
-    assert len(drawn) <= drawing.MAX_POINTS + 1
-    assert [x for x, _ in drawn] == sorted(x for x, _ in drawn)
-    assert all(drawing.CURVE_LEFT <= x <= drawing.CURVE_RIGHT for x, _ in drawn)
-    assert all(drawing.CURVE_TOP <= y <= drawing.CURVE_BOTTOM for _, y in drawn)
-    assert (drawn[0][0], drawn[-1][0]) == (drawing.CURVE_LEFT, drawing.CURVE_RIGHT)
-    if len(logged) <= drawing.MAX_POINTS:
-        by_loss = sorted(zip(logged, drawn, strict=True), key=lambda pair: pair[0][1])
-        assert [y for _, (_, y) in by_loss] == sorted((y for _, y in drawn), reverse=True)
-    assert ("Drawn: " in curve.description) == (len(logged) > drawing.MAX_POINTS)
-    assert f"at step {logged[0][0]:,}, " in curve.description and f"at step {logged[-1][0]:,};" in curve.description
-    assert 1 <= len(curve.steps) <= 10 and 2 <= len(curve.losses) <= 10
-
-
-def test_a_long_loss_curve_is_thinned_says_so_and_keeps_its_last_step() -> None:
-    curve = drawing.draw_loss("sft", [(step, 1 / step) for step in range(1, 1001)])
-    assert curve and "Drawn: 251 of the 1,000 logged steps." in curve.description
-    assert len(curve.points.split()) == 251 and curve.points.split()[-1].startswith(f"{drawing.CURVE_RIGHT:.1f},")
-
-
-@pytest.mark.parametrize("logged", [[], [[1, 3.0]], [[1, None], [2, 3.0]], [[1, float("nan")], [2, 0.5]]])
-def test_a_loss_of_fewer_than_two_steps_is_not_drawn(logged: list[list[float | None]]) -> None:
-    assert drawing.draw_loss("sft", logged) is None
-
-
-def test_a_loss_curve_has_a_title_and_its_words_for_those_who_do_not_see_it(tuned: Path) -> None:
-    page = html.render(tuned)
-    curves = re.findall(r'<svg[^>]*aria-labelledby="([^"]*)">(.*?)</svg>', page, re.DOTALL)
-    assert len(curves) == 2
-    for ids, inside in curves:
-        for id_ in ids.split():
-            assert page.count(f'id="{id_}"') == 1 and f'id="{id_}"' in inside
-        assert "<title" in inside and "<desc" in inside and "3.200 at step 1" in inside
 
 
 # ---------------------------------------------------------------- data and money

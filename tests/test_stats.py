@@ -497,6 +497,13 @@ def test_delong_variance_is_that_of_its_definition() -> None:
     assert high == pytest.approx(max(wins.mean() + half, theirs[1]))
 
 
+@pytest.mark.parametrize("value", [1.0, 1 - 1e-9, 0.5, 1e-9, 0.0])
+def test_newcombes_ends_close_in_on_the_value_at_levels_near_one_half(value: float) -> None:
+    low, high = newcombe(value, 48, 352)(0.5 - 1e-9)
+    assert 0 <= low <= high <= 1
+    assert low == pytest.approx(value, abs=1e-6) and high == pytest.approx(value, abs=1e-6)
+
+
 @pytest.mark.parametrize("positives", [5, 30])
 def test_where_delong_says_nothing_newcombes_ends_are_those_whose_own_variance_fits(positives: int) -> None:
     positive = np.arange(70) < positives

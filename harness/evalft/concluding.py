@@ -21,10 +21,11 @@ from evalft.judging import people
 from evalft.metrics.names import COSTS, PROBABILISTIC
 from evalft.preparing import Prepared
 from evalft.prices import HourPrice, TokenPrice
-from evalft.records import Outcome, Prediction
-from evalft.reporting import html, markdown, view
+from evalft.records import Example, Outcome, Prediction
+from evalft.reporting import charts, html, markdown, view
 from evalft.scoring import Scored
 from evalft.sequences import chosen
+from evalft.slices import Slices, by_slice
 from evalft.spending import Ledger
 from evalft.stats.interval import unbounded
 from evalft.store import RunFolder, kept
@@ -59,11 +60,12 @@ def require_run(path: Path) -> None:
 
 
 def render(path: Path) -> None:
-    """report.html and report.md of a run folder."""
+    """report.html and report.md of a run folder, and the figures of its charts as CSV."""
     require_run(path)
-    found = view.read(path)
-    RunFolder(path).write_text("html", html.page(found))
+    found, drawn = view.read(path), charts.read(path)
+    RunFolder(path).write_text("html", html.page(found, drawn))
     RunFolder(path).write_text("markdown", markdown.page(found))
+    RunFolder(path).write_charts({chart.file: chart.csv for chart in drawn.all})
 
 
 def conclude(
@@ -84,6 +86,7 @@ def conclude(
     given: dict[str, _Given] = {}
     absent: dict[str, int] = {}
     obstacles: dict[str, dict[str, Obstacle]] = {}
+    slices: dict[str, Slices] = {}
     judged = judging.collect(config, data.test, folder, judging.given_scores(prepared.own_config))
     owed = judged.owed + judged.stopped if judged else 0
     for candidate, plan in zip(config.candidates, prepared.plans, strict=True):
@@ -91,15 +94,18 @@ def conclude(
         outcomes, basis[name] = _priced(candidate, plan, folder.read_in_order(name), manifest)
         given[name] = _given(outcomes, len(data.test))
         whole = given[name].rows_with(candidate.samples)
+        test = data.test if len(whole) == len(data.test) else chosen(data.test, whole)
         missing[name] = len(data.test) - len(whole)
         owed += missing[name] + given[name].not_asked
         scored[name] = scoring.score(
-            chosen(data.test, whole) if missing[name] else data.test,
+            test,
             _of_rows(outcomes, whole) if missing[name] else outcomes,
             config.task,
             extra_metrics=[threshold.metric for threshold in config.parsed_thresholds],
             words=judged.words.get(name) if judged else None,
         )
+        if config.task.slices or config.task.group:
+            slices[name] = _slices(test, scored[name])
         if given[name].not_asked:
             scored[name] = _not_settled(scored[name], given[name].not_asked, len(outcomes))
         if judged:
@@ -129,6 +135,7 @@ def conclude(
         cached={name: found.cached for name, found in given.items()},
         fastest_slowest={name: found.fastest_slowest for name, found in given.items()},
         absent=absent,
+        slices=slices,
         judge=judged.facts if judged else None,
         notes=[*data.assumed, *_targets_reviewed(prepared), *_near_ties(given)],
         warnings=[
@@ -177,6 +184,11 @@ def _not_settled(scored: Scored, not_asked: int, of: int) -> Scored:
     why = f"{not_asked:,} of {of:,} answers were not asked for, since the candidate stopped; the same command goes on"
     found = {name: replace(one, ends=unbounded, reason=why) for name, one in scored.intervals.items()}
     return replace(scored, intervals={**found, "cost_per_query": replace(found["cost_per_query"], value=None)})
+
+
+def _slices(examples: Sequence[Example], scored: Scored) -> Slices:
+    bounds = scored.measures[scored.row_metric].bounds
+    return by_slice(examples, scored.row_scores, bounds, scoring.group_numbers(examples))
 
 
 def _given(outcomes: Sequence[Outcome], rows: int) -> _Given:

@@ -35,7 +35,6 @@ DISAGREEMENT = 0.5
 """Of the scale: how far apart two scores of one answer are before a person should look."""
 MAX_CHARACTERS = 30_000
 """A spreadsheet's cell holds 32,767."""
-FORMULA_STARTS = tuple("=+-@\t\n＝＋－＠")
 YES_NO = {"yes": True, "y": True, "true": True, "1": True, "no": False, "n": False, "false": False, "0": False}
 
 Line = dict[str, str]
@@ -182,9 +181,7 @@ def _write(prepared: Prepared, rows: int) -> tuple[str, ...]:
 
 
 def _cell(value: str) -> str:
-    """No spreadsheet computes it, and nothing in it is invisible."""
-    shown = text.shortened(text.visible(value), MAX_CHARACTERS)
-    return f"'{shown}" if shown.startswith(FORMULA_STARTS) else shown
+    return text.cell(text.shortened(text.visible(value), MAX_CHARACTERS))
 
 
 def _chosen(nominees: Sequence[_Nominee], rows: int) -> list[_Nominee]:

@@ -23,7 +23,7 @@ import numpy as np
 from evalft import answers, metrics
 from evalft.config import MetricSpec, TaskConfig
 from evalft.errors import UserError
-from evalft.metrics import cost, judge, measure, probability, text
+from evalft.metrics import cost, curves, judge, measure, probability, text
 from evalft.metrics import labels as label_metrics
 from evalft.metrics.measure import Floats, Ints, Measure
 from evalft.metrics.names import COSTS, PROBABILISTIC
@@ -90,6 +90,9 @@ class Scored:
     probs_method: ProbsMethod | None
     per_label: tuple[LabelRow, ...]
     confusion: Confusion | None
+    roc: curves.Roc | None
+    calibration: tuple[curves.Bin, ...]
+    """Both empty where no probabilities came."""
     unsupported: tuple[str, ...]
     """Labels of the task that no target has: no average holds them."""
     primary: str
@@ -145,6 +148,8 @@ def score(
         probs_method=judged.probs_method,
         per_label=judged.per_label,
         confusion=judged.confusion,
+        roc=judged.roc,
+        calibration=judged.calibration,
         unsupported=tuple(label for label, rows in judged.support.items() if not rows),
         primary=primary_name,
         row_metric=_complete_row_metric(specs, row_scores),
@@ -368,6 +373,8 @@ class _Judged:
     probs_method: ProbsMethod | None = None
     per_label: tuple[LabelRow, ...] = ()
     confusion: Confusion | None = None
+    roc: curves.Roc | None = None
+    calibration: tuple[curves.Bin, ...] = ()
 
 
 def _judge_texts(
@@ -441,6 +448,8 @@ def _judge_labels(
             for i in rows.supported
         ),
         confusion=_confusion(rows) if task_type == "classification" else None,
+        roc=curves.roc(rows, said, task_type, task.positive),
+        calibration=curves.calibration(rows, said, task_type, group_numbers(examples)),
     )
 
 

@@ -1,6 +1,6 @@
 """The run folder: the API between stages, and the only module that knows its file names.
 
-    config.yaml   manifest.json   predictions/<candidate>.jsonl   scores/<candidate>.jsonl
+    config.yaml   manifest.json   predictions/<candidate>.jsonl   scores/<candidate>.jsonl   charts/<name>.csv
     data/test.jsonl   summary.json   report.html   report.md   spending.jsonl   log.txt   lock
     data/expanded.jsonl, pairs.jsonl ...   adapters/<stage>/   stages.json
     batches/<candidate>.jsonl   what became of the batches that were sent (mode: batch)
@@ -87,6 +87,14 @@ class RunFolder:
     def data_file(self, name: str) -> Path:
         """Rows that a training reads: data/<name>.jsonl."""
         return self.path / "data" / f"{name}.jsonl"
+
+    def write_charts(self, tables: Mapping[str, str]) -> None:
+        """charts/: the figures of each chart, by file name; those of a chart that is no more go."""
+        for file in (self.path / "charts").glob("*.csv"):
+            if file.name not in tables:
+                file.unlink()
+        for name, table in tables.items():
+            write_atomically(self.path / "charts" / name, table)
 
     def adapter(self, stage: str) -> Path:
         return self.path / "adapters" / stage

@@ -20,6 +20,7 @@ from evalft.decision.statuses import CandidateStatus
 from evalft.decision.verdict import Decision
 from evalft.records import Role
 from evalft.scoring import Scored
+from evalft.slices import Slices
 from evalft.stats.interval import Interval
 from evalft.store import NAMES, slug
 from evalft.testset import TestSet
@@ -115,6 +116,7 @@ def build(
     roles: Mapping[str, Role],
     before: Decision | None,
     trained: Mapping[str, Any],
+    slices: Mapping[str, Slices],
 ) -> dict[str, Any]:
     """summary.json as data; numbers are finite or None. `before`: the decision without the tuned candidate; `trained`:
     what a training run adds (stages, expansion, diffs, what it waits for), keys as they stand in summary.json."""
@@ -135,6 +137,8 @@ def build(
             total=len(data.test),
             choices=manifest.get("choices", {}).get(candidate.name, []),
         )
+        | _curves(scored[candidate.name], config.decide.confidence)
+        | _slices(slices.get(candidate.name), scored[candidate.name].row_metric, config.decide.confidence)
         | {"role": roles[candidate.name]}
         | ({"stage": trained["stage"]} if roles[candidate.name] == "tuned" else {})
         for candidate in config.candidates
@@ -242,6 +246,30 @@ def _candidate(
         "price": dict(price),
         "per_label": [asdict(row) for row in scored.per_label] if scored.per_label else None,
         "confusion": asdict(scored.confusion) if scored.confusion else None,
+    }
+
+
+def _curves(scored: Scored, confidence: float) -> dict[str, Any]:
+    """Of a candidate with probabilities: its ROC curve, and how often what it states is right."""
+    bins = [
+        {"above": one.above, "up_to": one.up_to, "stated": one.stated, "right": asdict(one.right.estimate(confidence))}
+        for one in scored.calibration
+    ]
+    return ({"probs_method": scored.probs_method, "roc": asdict(scored.roc)} if scored.roc else {}) | (
+        {"calibration": bins} if bins else {}
+    )
+
+
+def _slices(found: Slices | None, metric: str, confidence: float) -> dict[str, Any]:
+    if found is None:
+        return {}
+    rows = [
+        {"column": one.column, "value": one.value, "score": asdict(one.score.estimate(confidence))}
+        for one in found.found
+    ]
+    return {
+        "slices": {"metric": metric, "rows": rows}
+        | {"small": found.small, "small_rows": found.small_rows, "more": found.more}
     }
 
 

@@ -209,11 +209,11 @@ def _calibration_error(rows: LabelArrays, said: Forecast, task_type: TaskType) -
     )
 
 
-def _calibration_gaps(rows: LabelArrays, said: Forecast, task_type: TaskType) -> Floats:
-    """Each row's part of the gap between right and confident in each bin (n, BINS).
+def stated(rows: LabelArrays, said: Forecast, task_type: TaskType) -> tuple[Floats, measure.Bools, Ints]:
+    """What was said with which probability, whether it was right, and in which of the BINS that is; each (n, K).
 
-    Classification: the probability of the likeliest label, and whether it is the target. Multi-label: the probability of
-    every label, and whether the row has it, each worth 1/M of a row. A failure is wholly confident and wrong.
+    Classification (K = 1): the probability of the likeliest label, and whether it is the target. Multi-label (K = M): the
+    probability of every label, and whether the row has it. A failure is wholly confident and wrong.
     """
     if task_type == "classification":
         top = said.probs.argmax(axis=1)[:, None]
@@ -224,6 +224,12 @@ def _calibration_gaps(rows: LabelArrays, said: Forecast, task_type: TaskType) ->
         confidence = np.where(rows.failed[:, None], ~rows.target, said.probs)
         right = rows.target
     bins = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:], confidence)  # (0, 1/15], (1/15, 2/15], ...
+    return confidence, right, bins
+
+
+def _calibration_gaps(rows: LabelArrays, said: Forecast, task_type: TaskType) -> Floats:
+    """Each row's part of the gap between right and confident in each bin (n, BINS); of K things said each is worth 1/K."""
+    confidence, right, bins = stated(rows, said, task_type)
     gaps = np.zeros((len(confidence), BINS))
     np.add.at(gaps, (np.arange(len(confidence))[:, None], bins), (right - confidence) / confidence.shape[1])
     return gaps

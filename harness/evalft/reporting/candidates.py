@@ -9,7 +9,8 @@ from typing import Any
 from evalft import numbers
 from evalft.config import Threshold
 
-MAX_CONFUSION = 30
+MAX_CONFUSION = 20
+"""Labels of a confusion matrix that is drawn."""
 
 STAND_IN = "stand-in for a closed API"
 
@@ -63,20 +64,6 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
-    count: int
-    heat: int
-    """0..5: its share of the row, for the shade."""
-    right: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Confusion:
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Candidate:
     anchor: str
     name: str
@@ -102,7 +89,6 @@ class Candidate:
     """How many answers are from the cache, and how old; empty where none is."""
     choices: tuple[str, ...]
     per_label: Table | None
-    confusion: Confusion | None
     confusion_note: str
     cost_basis: str
     cost_total: str
@@ -118,8 +104,7 @@ def shown(
 ) -> Candidate:
     coverage = entry["coverage"]
     total, scored = coverage["total"], coverage["scored"]
-    labels = entry.get("confusion") or {}
-    too_many = len(labels.get("labels", ())) > MAX_CONFUSION
+    labels = len((entry.get("confusion") or {}).get("labels", ()))
     latency = ("latency_p50", "latency_p95") if entry["latency_s"] else ()
     return Candidate(
         anchor=f"candidate-{position}",
@@ -144,8 +129,7 @@ def shown(
         cached=_cached(entry.get("cache")),
         choices=tuple(filter(None, (_cached(entry.get("cache")), *(entry.get("choices") or ())))),
         per_label=_per_label(entry.get("per_label") or ()),
-        confusion=_confusion(labels) if labels and not too_many else None,
-        confusion_note=f"Not drawn: {len(labels['labels'])} labels are more than {MAX_CONFUSION}." if too_many else "",
+        confusion_note=f"Not drawn: {labels} labels are more than {MAX_CONFUSION}." if labels > MAX_CONFUSION else "",
         cost_basis=RECORDED if entry["model"].startswith("file:") else BASES[entry["cost_per_query_usd"]["basis"]],
         cost_total=numbers.usd(entry["cost_total_usd"]),
         price=_price(entry.get("price") or {}),
@@ -190,6 +174,15 @@ def estimate_of(entry: Mapping[str, Any], metric: str) -> Mapping[str, Any] | No
         return dict(latency) if latency else None
     found = entry["metrics"].get(metric)
     return dict(found) if found else None
+
+
+def ends_of(estimate: Mapping[str, Any] | None) -> tuple[float | None, float | None, float | None]:
+    """Value, low, high; an end that the data do not bound is None."""
+    if estimate is None or estimate["value"] is None:
+        return None, None, None
+    open_sides = estimate.get("unbounded", ())
+    low, high = (None if side in open_sides else estimate[side] for side in ("low", "high"))
+    return estimate["value"], low, high
 
 
 def _measure(entry: Mapping[str, Any], metric: str, threshold: Threshold | None) -> Measure:
@@ -259,19 +252,6 @@ def _per_label(rows: Sequence[Mapping[str, Any]]) -> Table | None:
             for row in rows
         ),
     )
-
-
-def _confusion(found: Mapping[str, Any]) -> Confusion:
-    columns = tuple(str(label) for label in found["columns"])
-    rows = []
-    for label, counts in zip(found["labels"], found["counts"], strict=True):
-        most = max(sum(counts), 1)
-        cells = tuple(
-            Cell(count, 0 if not count else 1 + min(4, int(5 * count / most)), column == label)
-            for column, count in zip(columns, counts, strict=True)
-        )
-        rows.append((str(label), cells))
-    return Confusion(columns, tuple(rows))
 
 
 def _price(price: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

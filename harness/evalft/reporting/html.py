@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evalft.reporting import candidates, drawing, text, view
+from evalft.reporting import candidates, charts, text, view
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 def render(run: Path) -> str:
     """The page as text (UTF-8 holds all of it). Raises UserError where the folder has no readable summary."""
-    return page(view.read(run))
+    return page(view.read(run), charts.read(run))
 
 
-def page(found: view.View) -> str:
+def page(found: view.View, drawn: charts.Charts) -> str:
     style, script = (_block(name) for name in ("report.css", "report.js"))
     policy = (
         f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; img-src data:; "
@@ -38,7 +38,7 @@ def page(found: view.View) -> str:
         policy=policy,
         symbols=view.SYMBOLS,
         stand_in=candidates.STAND_IN,
-        axis=drawing,
+        charts=drawn,
     )
 
 

@@ -28,6 +28,7 @@ _MARKDOWN = re.compile(
     r"|^[-+=]",  # a line's start: bullets, rules, headings
     re.IGNORECASE,
 )
+FORMULA_STARTS = tuple("=+-@\t\n＝＋－＠")
 _NUMBERED = re.compile(r"^(\d+)([.)])(?=\s|$)")
 _PLAIN_CODE = re.compile(r"[\w .,:;/+=()%-]+")
 
@@ -46,6 +47,12 @@ def shortened(text: str, characters: int) -> str:
     """At most `characters` of it, and how many more there are."""
     more = len(text) - characters
     return text if more <= 0 else f"{text[:characters]} … [{more:,} more characters]"
+
+
+def cell(text: str) -> str:
+    """For a CSV: no spreadsheet computes it, and nothing in it is invisible."""
+    shown = visible(text)
+    return f"'{shown}" if shown.startswith(FORMULA_STARTS) else shown
 
 
 def one_line(text: str) -> str:

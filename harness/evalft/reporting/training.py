@@ -12,7 +12,6 @@ from typing import Any
 from evalft import numbers
 from evalft.reporting import text
 from evalft.reporting.candidates import Measure, tagged
-from evalft.reporting.drawing import Curve, draw_loss
 
 MAX_CHARACTERS = 1000
 """Of one side of a sample row."""
@@ -37,7 +36,6 @@ class Stage:
     trained_on: str
     settings: tuple[tuple[str, str], ...]
     choices: tuple[str, ...]
-    loss: Curve | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +113,6 @@ def _stage(stage: Mapping[str, Any], metrics: Sequence[str]) -> Stage:
         trained_on=_trained_on(stage),
         settings=_settings(training),
         choices=tuple(str(choice) for choice in training.get("choices") or ()),
-        loss=draw_loss(str(stage["name"]), stage.get("loss") or ()),
     )
 
 

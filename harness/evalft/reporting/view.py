@@ -7,6 +7,7 @@ cannot show.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,12 +17,12 @@ from typing import Any
 from evalft import numbers
 from evalft.config import Threshold, parse_threshold
 from evalft.errors import UserError
-from evalft.reporting.candidates import STAND_IN, Candidate, base_name, estimate_of, shown, tagged, tags
+from evalft.reporting.candidates import STAND_IN, Candidate, Table, base_name, shown, tagged, tags
 from evalft.reporting.changes import ChangedRows, Diff, changed_rows, diffs
-from evalft.reporting.drawing import Drawing, Row, draw
 from evalft.reporting.examples import Examples, read_examples
 from evalft.reporting.judge import banner as judge_banner
 from evalft.reporting.judge import sentences as judge_sentences
+from evalft.reporting.slices import Sliced, by_slice
 from evalft.reporting.training import Expansion, Stages, Waiting, expansion, stages, trained, waiting
 from evalft.store import RunFolder
 
@@ -31,6 +32,8 @@ SHOWN_ELSEWHERE = frozenset(
     {"stages", "complete", "finished", "judged", "trained", "choices", "settled", "prices", "runs_on", "answered_by"}
 )
 """Of manifest.json: how far the run is (the banner says what is missing) and what each candidate's own part says."""
+COSTS_SHOWN = 4
+"""Candidates whose cost stands beside the verdict."""
 SYMBOLS = {"pass": "✓", "fail": "✗", "undecided": "?"}
 """A status is never colour alone."""
 
@@ -43,6 +46,8 @@ class Verdict:
     """The same with the candidate's tags in it, where they cannot stand beside it."""
     tags: tuple[str, ...]
     reasons: tuple[str, ...]
+    costs: tuple[str, ...]
+    """What it costs, a line for each candidate: the verdict's first, then from cheap to dear."""
     flips_if: tuple[str, ...]
     steps: tuple[str, ...]
 
@@ -70,7 +75,9 @@ class View:
     cost_require: str
     latency_require: str
     candidates: tuple[Candidate, ...]
-    drawings: tuple[Drawing, ...]
+    slices: Table | None
+    """The row metric by slice: a row for each, a column for each candidate."""
+    slices_note: str
     judge: tuple[str, ...]
     break_even: tuple[tuple[str, str], ...]
     spent: tuple[tuple[str, str], ...]
@@ -91,13 +98,13 @@ def read(run: Path, *, rows: bool = True) -> View:
         raise UserError(f"{run}: its summary is {found!r}, this version reads {SCHEMA!r}; run `evalft assess` again")
     manifest = folder.manifest()
     entries: list[dict[str, Any]] = summary["candidates"]
-    thresholds = _thresholds(summary)
-    columns = _columns(summary, thresholds)
+    thresholds = thresholds_of(summary)
+    columns = columns_of(summary, thresholds)
     confidence = numbers.confidence(summary.get("confidence") or _first_confidence(entries))
     base = base_name(summary)
     tags_of = {entry["name"]: tags(entry, base) for entry in entries}
     candidates = tuple(shown(i, entry, base, columns, thresholds) for i, entry in enumerate(entries, 1))
-    verdict = _verdict(summary, tags_of)
+    verdict, sliced = _verdict(summary, tags_of), by_slice(summary)
     found_stages, found_expansion = stages(summary), expansion(summary, tags_of)
     task = summary["task"]
     return View(
@@ -121,7 +128,8 @@ def read(run: Path, *, rows: bool = True) -> View:
             f"{m[8:]} {numbers.requirement(t)}" for m, t in thresholds.items() if m.startswith("latency_")
         ),
         candidates=candidates,
-        drawings=_drawings(entries, thresholds, tags_of),
+        slices=_slices(sliced) if sliced else None,
+        slices_note=sliced.note if sliced else "",
         judge=judge_sentences(summary),
         break_even=tuple(_facts(summary.get("break_even") or {})),
         spent=_spent(summary["spent"]),
@@ -186,9 +194,42 @@ def _verdict(summary: Mapping[str, Any], tags_of: Mapping[str, tuple[str, ...]])
         tagged_sentence=_sentence(summary, verdict, tags_of, after_training=trained(summary)),
         tags=tags_of.get(candidate, ()) if candidate else (),
         reasons=reasons,
+        costs=_costs(summary, candidate, tags_of),
         flips_if=tuple(verdict.get("flips_if", ())),
         steps=tuple(summary.get("steps") or ()),
     )
+
+
+def _costs(summary: Mapping[str, Any], chosen: str | None, tags_of: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    volume = summary.get("queries_per_month")
+    known = [entry for entry in summary["candidates"] if entry["cost_per_query_usd"]["value"] is not None]
+    known.sort(key=lambda entry: (entry["name"] != chosen, entry["cost_per_query_usd"]["value"]))
+    lines = []
+    for i, entry in enumerate(known[:COSTS_SHOWN]):
+        cost = entry["cost_per_query_usd"]
+        many, per = (volume, "a month") if volume else (1000, "per 1,000 queries")
+        line = f"{tagged(entry['name'], tags_of[entry['name']])}: {numbers.usd(many * cost['value'])} {per}"
+        if not i and volume:
+            line += f" at {numbers.count(volume)} queries"
+        lines.append(f"{line}, {numbers.usd(cost['value'])} each")
+    if len(known) > COSTS_SHOWN:
+        lines.append(f"{len(known) - COSTS_SHOWN} dearer candidates are below")
+    unknown = [tagged(name, tags_of[name]) for name in _without_cost(summary)]
+    lines += [f"not known: {', '.join(unknown)}"] if unknown else []
+    pays = summary.get("break_even") or {}
+    if pays.get("queries") and pays.get("one_off_usd") and not trained(summary):
+        months = f", {numbers.count(pays['months'])} months at this volume" if pays.get("months") else ""
+        lines.append(
+            f"Fine-tuning: {numbers.usd(pays['one_off_usd'])} once (estimated), paid back after "
+            f"{numbers.count(math.ceil(pays['queries']))} queries{months}"
+        )
+    if known and not volume:
+        lines.append("decide.queries_per_month makes these a month's cost")
+    return tuple(lines)
+
+
+def _without_cost(summary: Mapping[str, Any]) -> list[str]:
+    return [entry["name"] for entry in summary["candidates"] if entry["cost_per_query_usd"]["value"] is None]
 
 
 def _sentence(
@@ -265,14 +306,14 @@ def _banner(summary: Mapping[str, Any]) -> tuple[str, ...]:
 # ---------------------------------------------------------------- candidates
 
 
-def _thresholds(summary: Mapping[str, Any]) -> dict[str, Threshold]:
+def thresholds_of(summary: Mapping[str, Any]) -> dict[str, Threshold]:
     required = dict(summary.get("thresholds") or {})
     for entry in summary["candidates"]:
         required |= {metric: result["require"] for metric, result in (entry["thresholds"] or {}).items()}
     return {metric: parse_threshold(metric, text) for metric, text in required.items()}
 
 
-def _columns(summary: Mapping[str, Any], thresholds: Mapping[str, Threshold]) -> tuple[str, ...]:
+def columns_of(summary: Mapping[str, Any], thresholds: Mapping[str, Threshold]) -> tuple[str, ...]:
     """The overview's metrics: those with a threshold and the primary one; without thresholds those of the task."""
     asked: list[str] = summary["task"]["metrics"]
     scores = [metric for metric in thresholds if numbers.unit_of(metric) == "score"]
@@ -283,33 +324,17 @@ def _first_confidence(entries: Sequence[Mapping[str, Any]]) -> float:
     return next((float(m["confidence"]) for entry in entries for m in entry["metrics"].values()), 0.95)
 
 
-def _drawings(
-    entries: Sequence[Mapping[str, Any]],
-    thresholds: Mapping[str, Threshold],
-    tags_of: Mapping[str, tuple[str, ...]],
-) -> tuple[Drawing, ...]:
-    drawings = []
-    for metric, threshold in thresholds.items():
-        rows = []
-        for entry in entries:
-            estimate = estimate_of(entry, metric)
-            if estimate and estimate["value"] is not None:
-                status = ((entry["thresholds"] or {}).get(metric) or {}).get("status", "undecided")
-                rows.append(
-                    Row(
-                        name=entry["name"],
-                        value=estimate["value"],
-                        low=estimate["low"],
-                        high=estimate["high"],
-                        status=status,
-                        note=", ".join(tags_of[entry["name"]]),
-                    )
-                )
-        title = metric if numbers.unit_of(metric) == "score" else metric.replace("_", " ")
-        drawing = draw(threshold, title, rows)
-        if drawing:
-            drawings.append(drawing)
-    return tuple(drawings)
+def _slices(found: Sliced) -> Table:
+    names = tuple(dict.fromkeys(row["candidate"] for row in found.rows))
+    cells: dict[str, dict[str, str]] = {}
+    for row in found.rows:
+        value = numbers.number(row["value"], "score")
+        ends = numbers.interval(row["value"], row["low"], row["high"], "score")
+        cells.setdefault(row["slice"], {"": f"{row['rows']:,}"})[row["candidate"]] = f"{value} ({ends})"
+    return Table(
+        columns=(f"{found.metric} by slice", "rows", *names),
+        rows=tuple((name, of[""], *(of.get(who, "–") for who in names)) for name, of in cells.items()),
+    )
 
 
 # ---------------------------------------------------------------- facts

@@ -61,7 +61,14 @@ def newcombe(value: float, p: int, n: int) -> Ends:
 
         if center <= 0:
             return 0.0
-        return float(brentq(lambda theta: center - theta - z * error(theta), 0.0, center * (1 - 1e-12)))
+
+        def beyond(theta: float) -> float:
+            return center - theta - z * error(theta)
+
+        nearest = center * (1 - 1e-12)
+        if beyond(nearest) >= 0:  # at levels near 1/2 the end is the value itself, to rounding
+            return nearest
+        return float(brentq(beyond, 0.0, nearest))
 
     def ends(alpha: float) -> tuple[float, float]:
         from scipy.special import ndtri
