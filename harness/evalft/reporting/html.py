@@ -29,7 +29,7 @@ def render(run: Path) -> str:
 
 
 def page(found: view.View) -> str:
-    style, script = _block("report.css", "examples.css"), _block("report.js")
+    style, script = block("report.css", "examples.css"), block("report.js")
     return (
         environment()
         .get_template("report.html.j2")
@@ -45,11 +45,12 @@ def page(found: view.View) -> str:
     )
 
 
-def policy(style: str, script: str) -> str:
-    """The content security policy of a page with these blocks."""
+def policy(style: str, script: str | None, more: str = "form-action 'none'") -> str:
+    """The content security policy of a page with these blocks, and with no other style or script."""
+    scripts = _hash(script) if script else "'none'"
     return (
-        f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; img-src data:; "
-        "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'"
+        f"default-src 'none'; style-src {_hash(style)}; script-src {scripts}; img-src data:; "
+        f"base-uri 'none'; require-trusted-types-for 'script'; {more}"
     )
 
 
@@ -69,7 +70,7 @@ def environment() -> Environment:
     return found
 
 
-def _block(*names: str) -> Markup:
+def block(*names: str) -> Markup:
     """Files of this package, as markup: their hash is in the policy, so they must not be changed on the way."""
     from markupsafe import Markup
 

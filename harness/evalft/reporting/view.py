@@ -82,7 +82,7 @@ class View:
 
 
 def read(run: Path, *, rows: bool = True) -> View:
-    """`rows`: with the examples, which the terminal does not show. Raises UserError where the folder holds no readable
+    """`rows`: with what has to be read row by row, which the terminal does not show. Raises UserError where the folder holds no readable
     summary."""
     folder = RunFolder(run)
     summary = folder.read_json("summary")
@@ -126,7 +126,7 @@ def read(run: Path, *, rows: bool = True) -> View:
         spent=_spent(summary["spent"]),
         warnings=tuple(summary.get("warnings") or ()),
         notes=tuple(summary.get("notes") or ()),
-        sent_to=sent_to(folder, summary, manifest),
+        sent_to=sent_to(folder, summary, manifest) if rows else (),
         provenance=tuple(
             _facts(
                 {"test_sha256": task["test_sha256"]}
