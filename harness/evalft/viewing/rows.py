@@ -203,7 +203,11 @@ class Rows:
         wanted = _plain(words.strip())
         written = json.dumps(wanted, ensure_ascii=False)[1:-1]
 
+        tagged = {kind for kind, (_, tags) in enumerate(self._kinds) if any(wanted in _plain(tag) for tag in tags)}
+
         def holds(row: int) -> bool:
+            if int(self._kind_of[row]) in tagged:
+                return True
             for lines in (self._test, *self._answers.values()):
                 for line in lines.at(row, files[lines]):
                     raw = _plain(line.decode(errors="replace"))
@@ -217,11 +221,10 @@ class Rows:
 
 
 def _parts(line: Mapping[str, Any]) -> Iterator[str]:
-    """The texts of a line of data/test.jsonl or of predictions/ that a page shows."""
+    """The texts of a line of data/test.jsonl or of predictions/ that a page shows, but for tags."""
     given, target = line.get("input"), line.get("target")
     yield from ([given] if isinstance(given, str) else [str(message.get("content", "")) for message in given or ()])
     yield from ([target] if isinstance(target, str) else target or ())
-    yield from (f"{name}: {value}" for name, value in (line.get("slices") or {}).items())
     yield from line.get("labels") or ()
     yield from (str(line.get(key) or "") for key in ("id", "group", "source", "text", "failure", "message"))
 
