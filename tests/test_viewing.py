@@ -183,7 +183,7 @@ def _walk(rows: Rows, query: Query, most: int = 7) -> list[ShownRow]:
     start: int | None = 0
     while start is not None:
         page = rows.page(Query(query.words, query.show, query.label, query.tag, query.sides, start), most)
-        assert page.rows or not found
+        assert page.rows or query.words or not found
         assert page.fitting is None or page.fitting >= len(page.rows)
         found += page.rows
         start = page.next
@@ -257,6 +257,20 @@ def test_a_search_finds_what_a_page_shows_and_no_name_of_a_field(tmp_path: Path,
 
     plain = words.replace("\u110f\u1161", "카").lower()
     assert [row.number for row in escaped] == [row.number for row in every if plain in said(row)]
+
+
+def test_a_search_reads_a_bounded_number_of_rows_and_says_where_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_folder.write(tmp_path / "one", rows=50, hostile=())
+    whole = _walk(_rows(tmp_path / "one"), Query(words="row-49"))
+    monkeypatch.setattr(rows_module, "SEARCHED_AT_ONCE", 20)
+    first = _rows(tmp_path / "one").page(Query(words="row-49"))
+    assert first.rows == () and first.next == 20
+    assert _walk(_rows(tmp_path / "one"), Query(words="row-49")) == whole and len(whole) == 1
+    with viewing(tmp_path) as port:
+        page = ask(port, f"/runs/{id_of(tmp_path / 'one')}?search=row-49")[1]
+    assert "Searched: rows 1 to 20 of 50." in words_of(page) and "Search on from row 21" in page
 
 
 def test_any_two_candidates_are_compared_row_by_row(tmp_path: Path) -> None:

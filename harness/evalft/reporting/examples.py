@@ -340,7 +340,6 @@ def shown_row(
     marked: where the row changed, the words are marked in which the answers before and after and the target differ."""
     given, target = line["input"], line["target"]
     messages = [("", given)] if isinstance(given, str) else [(m.get("role", ""), m.get("content", "")) for m in given]
-    labels = (target,) if isinstance(target, str) else tuple(target)
     expected = text.shortened(target if isinstance(target, str) else _labels(target), cut)
     target_pieces: Pieces = ()
     answers = [
@@ -359,14 +358,23 @@ def shown_row(
         number=line["index"] + 1,
         input=tuple((role, text.shortened(content, cut)) for role, content in messages),
         target=expected,
-        labels=labels if columns.labelled else (),
-        tags=tuple(f"{name}: {value}" for name, value in (line.get("slices") or {}).items()),
+        labels=labels_of(line) if columns.labelled else (),
+        tags=tags_of(line),
         group="" if line.get("group") is None else str(line["group"]),
         source=str(line.get("source") or ""),
         answers=tuple(answers),
         change=change,
         target_pieces=target_pieces,
     )
+
+
+def labels_of(line: Mapping[str, Any]) -> tuple[str, ...]:
+    """The target's, of a line of data/test.jsonl."""
+    return (line["target"],) if isinstance(line["target"], str) else tuple(line["target"])
+
+
+def tags_of(line: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(f"{name}: {value}" for name, value in (line.get("slices") or {}).items())
 
 
 def _labels(labels: Sequence[str]) -> str:

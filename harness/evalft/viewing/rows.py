@@ -1,10 +1,11 @@
 """The rows of a run, a page at a time. Its files are read through once, to learn where each row's lines are and how it was
-scored; after that a page reads its own lines. A search without a hit is what reads them all.
+scored; after that a page reads its own lines, and a search at most those of SEARCHED_AT_ONCE rows.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from array import array
 from bisect import bisect_left, bisect_right
@@ -18,11 +19,23 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evalft.reporting.examples import MAX_CHOICES, Change, ShownRow, columns_of, mark, shown_row, trained_sides
+from evalft.reporting.examples import (
+    MAX_CHOICES,
+    Change,
+    ShownRow,
+    columns_of,
+    labels_of,
+    mark,
+    shown_row,
+    tags_of,
+    trained_sides,
+)
 from evalft.store import RunFolder
 from evalft.viewing.runs import stamp_of
 
 ROWS_A_PAGE = 50
+SEARCHED_AT_ONCE = 20_000
+"""Rows that a page reads at most to find some that hold the words; the page after it goes on."""
 MARKS = ("unscored", "right", "partly", "wrong", "failed")
 MISSED = tuple(map(MARKS.index, ("partly", "wrong", "failed")))
 
@@ -57,13 +70,13 @@ class _Lines:
         self.path = path
         self._rows, self._starts, self._sizes = array("Q"), array("Q"), array("I")
 
-    def read(self) -> Iterator[dict[str, Any]]:
+    def read(self, parse: Callable[[bytes], Mapping[str, Any] | None]) -> Iterator[Mapping[str, Any]]:
         if not self.path.is_file():
             return
         start = 0
         with self.path.open("rb") as file:
             for line in file:
-                data = _object(line) if line.endswith(b"\n") else None
+                data = parse(line) if line.endswith(b"\n") else None
                 if data is not None:
                     self._rows.append(data["index"])
                     self._starts.append(start)
@@ -97,9 +110,9 @@ class Rows:
         self._test = _Lines(folder.file("test"))
         of_kind: dict[tuple[tuple[str, ...], tuple[str, ...]], int] = {}
         kind_of = array("I")
-        for line in self._test.read():
-            row = shown_row(columns, line, [()] * len(self.names), [()] * len(self.names))
-            kind_of.append(of_kind.setdefault((row.labels, row.tags), len(of_kind)))
+        for line in self._test.read(_object):
+            kind = (labels_of(line) if columns.labelled else (), tags_of(line))
+            kind_of.append(of_kind.setdefault(kind, len(of_kind)))
         self._kinds, self._kind_of = list(of_kind), np.array(kind_of, dtype=np.int64)
         self.total = len(kind_of)
         self._answers = {name: _Lines(folder.predictions_file(name)) for name in self.names}
@@ -107,9 +120,9 @@ class Rows:
         self._values = {name: np.full(self.total, np.nan) for name in self.names}
         self._marks = {name: np.zeros(self.total, dtype=np.uint8) for name in self.names}
         for name in self.names:
-            for _ in self._answers[name].read():
+            for _ in self._answers[name].read(_index_alone):
                 pass
-            for score in self._scores[name].read():
+            for score in self._scores[name].read(_object):
                 if score["index"] < self.total:
                     self._values[name][score["index"]] = score["values"].get(self._metric, np.nan)
                     self._marks[name][score["index"]] = MARKS.index(mark(score, self._metric))
@@ -149,12 +162,12 @@ class Rows:
                 return [data for line in of.at(row, files[of]) if (data := _object(line)) is not None]
 
             holds = self._search(query.words, files)
-            for row in map(int, np.flatnonzero(fits[query.start :]) + query.start):
-                if not holds(row):
-                    continue
-                if len(shown) == most:
+            for looked_at, row in enumerate(map(int, np.flatnonzero(fits[query.start :]) + query.start)):
+                if len(shown) == most or (query.words and looked_at == SEARCHED_AT_ONCE):
                     following = row
                     break
+                if not holds(row):
+                    continue
                 shown += [
                     shown_row(
                         columns,
@@ -202,6 +215,12 @@ class Rows:
         """Whether a row's input, target, answers, id, tags, group or place holds these words."""
         wanted = _plain(words.strip())
         written = json.dumps(wanted, ensure_ascii=False)[1:-1]
+        encoded = written.encode(errors="replace")
+
+        def may_hold(line: bytes) -> bool:
+            if line.isascii():
+                return encoded in line.lower() or b"\\u" in line
+            return written in _plain(line.decode(errors="replace")) or b"\\u" in line
 
         tagged = {kind for kind, (_, tags) in enumerate(self._kinds) if any(wanted in _plain(tag) for tag in tags)}
 
@@ -210,8 +229,7 @@ class Rows:
                 return True
             for lines in (self._test, *self._answers.values()):
                 for line in lines.at(row, files[lines]):
-                    raw = _plain(line.decode(errors="replace"))
-                    if written not in raw and "\\u" not in raw:
+                    if not may_hold(line):
                         continue  # nearly all lines: only the others are taken apart
                     if any(wanted in _plain(part) for part in _parts(_object(line) or {})):
                         return True
@@ -227,6 +245,15 @@ def _parts(line: Mapping[str, Any]) -> Iterator[str]:
     yield from ([target] if isinstance(target, str) else target or ())
     yield from line.get("labels") or ()
     yield from (str(line.get(key) or "") for key in ("id", "group", "source", "text", "failure", "message"))
+
+
+_INDEX = re.compile(rb'"index": ?(\d{1,12})[,}]')
+
+
+def _index_alone(line: bytes) -> Mapping[str, int] | None:
+    """Of an answer, without taking the line apart. It is the first: before it stands the id, in which quotes are escaped."""
+    found = _INDEX.search(line)
+    return {"index": int(found[1])} if found else None
 
 
 def _few(found: Iterable[str]) -> tuple[str, ...]:
