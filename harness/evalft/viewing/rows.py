@@ -267,7 +267,7 @@ def _plain(words: str) -> str:
 
 def _object(line: bytes) -> dict[str, Any] | None:
     try:
-        data = json.loads(line)
+        data = json.loads(line.decode())
     except ValueError:
         return None
     return data if isinstance(data, dict) and isinstance(data.get("index"), int) and data["index"] >= 0 else None
