@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import random
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -30,6 +31,7 @@ MAX_MARKED = 1000
 """Changed rows in which the words that differ are marked: a long text takes some hundredths of a second."""
 MAX_CHOICES = 500
 """Labels, and tags, that the page's filter lists."""
+WORTH = {"failed": 2, "partly": 1, "wrong": 1}
 NOT_SHOWN = "Not shown: report.examples is none."
 
 Change = Literal["", "fixed", "broken"]
@@ -143,8 +145,9 @@ def read_examples(folder: RunFolder, summary: Mapping[str, Any]) -> Examples:
     columns = columns_of(folder, summary, sides)
     changes = _changes(folder, summary, sides[1]) if sides else {}
     total: int = summary["task"]["examples"]
-    failed, missed = _failed_and_missed(folder, columns)
-    kinds = _kinds(total, set(changes), failed, missed, trained=bool(sides), only_missed=shown == "failures")
+    kinds = _kinds(folder, columns, changes, total)
+    if shown == "failures":
+        del kinds["others"]
     chosen, note = choose(total, kinds)
     rows, cut = _rows_at(folder, columns, chosen, changes)
     if shown == "failures":
@@ -213,25 +216,28 @@ def _cut(lengths: Sequence[int]) -> int:
     return next(fitting, CHARACTERS[-1])
 
 
-def _kinds(
-    total: int, changed: set[int], failed: set[int], missed: set[int], *, trained: bool, only_missed: bool
-) -> dict[str, set[int]]:
-    """All rows that may be shown, those that matter most first."""
-    first = changed | failed
-    kinds = {
-        "that training changed or a candidate failed on" if trained else "that a candidate failed on": first,
-        "that a candidate got wrong": missed - first,
-    }
-    return kinds if only_missed else kinds | {"that all candidates got right": set(range(total)) - first - missed}
+def _kinds(folder: RunFolder, columns: Columns, changed: Iterable[int], total: int) -> dict[str, Sequence[int]]:
+    """Every row by what makes it worth showing, what matters most first. A byte a row: there may be a million."""
+    worth = bytearray(total)
+    for entry in columns.entries:
+        for score in lines(folder.scores_file(entry["name"])):
+            found = WORTH.get(mark(score, columns.metric), 0)
+            if score["index"] < total:
+                worth[score["index"]] = max(found, worth[score["index"]])
+    for row in changed:
+        worth[row] = 2
+    first = "that training changed or a candidate failed on" if columns.paired else "that a candidate failed on"
+    names = {first: 2, "that a candidate got wrong": 1, "others": 0}
+    return {name: array("Q", (row for row, its in enumerate(worth) if its == kind)) for name, kind in names.items()}
 
 
-def choose(total: int, kinds: Mapping[str, set[int]], most: int = MAX_ROWS) -> tuple[frozenset[int], str]:
+def choose(total: int, kinds: Mapping[str, Sequence[int]], most: int = MAX_ROWS) -> tuple[frozenset[int], str]:
     """Positions of at most `most` rows, of the first kinds all where there is room, and the sentences that say which."""
     draw, chosen, said = random.Random(0), set[int](), []
     for words, rows in kinds.items():
-        taken = rows if len(rows) <= most - len(chosen) else set(draw.sample(sorted(rows), most - len(chosen)))
-        chosen |= taken
-        if taken and taken == rows:
+        taken = rows if len(rows) <= most - len(chosen) else draw.sample(rows, most - len(chosen))
+        chosen.update(taken)
+        if taken and len(taken) == len(rows):
             said.append(f"all {len(rows):,} {words}")
         elif rows:
             said.append(f"{len(taken):,} of the {len(rows):,} {words}{' (a seeded random sample)' if taken else ''}")
@@ -264,19 +270,6 @@ def _row_metric(files: Sequence[Path], summary: Mapping[str, Any]) -> str:
                 preferred = [*asked, "accuracy", "exact_match", "jaccard", "token_f1"]
                 return str(next((metric for metric in preferred if metric in score["values"]), min(score["values"])))
     return ""
-
-
-def _failed_and_missed(folder: RunFolder, columns: Columns) -> tuple[set[int], set[int]]:
-    """Rows that some candidate failed on; that some candidate failed on or got wrong."""
-    failed, missed = set[int](), set[int]()
-    for entry in columns.entries:
-        for score in lines(folder.scores_file(entry["name"])):
-            how = mark(score, columns.metric)
-            if how in ("partly", "wrong", "failed"):
-                missed.add(score["index"])
-            if how == "failed":
-                failed.add(score["index"])
-    return failed, missed
 
 
 def mark(score: Mapping[str, Any], metric: str) -> str:

@@ -159,7 +159,8 @@ class Rows:
             }
 
             def lines_at(row: int, of: _Lines) -> list[dict[str, Any]]:
-                return [data for line in of.at(row, files[of]) if (data := _object(line)) is not None]
+                found = map(_object, of.at(row, files[of]))
+                return [line for line in found if line and line["index"] == row]  # a file may just have been replaced
 
             holds = self._search(query.words, files)
             for looked_at, row in enumerate(map(int, np.flatnonzero(fits[query.start :]) + query.start)):

@@ -144,6 +144,8 @@ class _Pages:
         summary = await _in_thread(RunFolder(run.path).read_json, "summary")
         if summary.get("report_examples") == "none":
             return _page("message.html.j2", title=run.path.name, lines=[examples.NOT_SHOWN])
+        if not RunFolder(run.path).file("test").is_file():
+            raise UserError(f"{run.path}: holds no data/test.jsonl, so there is no row to show")
         rows = await _in_thread(self._rows_of, run, summary)
         query = _query(request, rows)
         found = await _in_thread(rows.page, query)
