@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -182,7 +183,7 @@ def _rows_at(
     """(the rows at these positions, by rank; the characters that their texts are cut at)."""
     scores = [_chosen_lines(folder.scores_file(entry["name"]), chosen) for entry in columns.entries]
     outcomes = [_chosen_lines(folder.predictions_file(entry["name"]), chosen) for entry in columns.entries]
-    examples = [line for line in lines(folder.file("test")) if line["index"] in chosen]
+    examples = list(lines(folder.file("test"), chosen))
     every_outcome = chain.from_iterable(chain.from_iterable(found.values()) for found in outcomes)
     cut = _cut([*map(_length_of_example, examples), *map(_length, every_outcome)])
     by_kind = sorted(changes.keys() & chosen, key=lambda i: (changes[i], i))  # broken, then fixed
@@ -246,18 +247,29 @@ def choose(total: int, kinds: Mapping[str, Sequence[int]], most: int = MAX_ROWS)
     return frozenset(chosen), f"{note} {left_out:,} rows are left out." if left_out else note
 
 
-def lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a JSONL file; none where there is no file, and without a torn line."""
+def lines(path: Path, chosen: frozenset[int] | None = None) -> Iterator[dict[str, Any]]:
+    """The objects of a JSONL file, or those of these rows; none where there is no file, and without a torn line."""
     if not path.is_file():
         return
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for text_line in file:
+    with path.open("rb") as file:
+        for written in file:
+            if chosen is not None and (index := index_alone(written)) is not None and index not in chosen:
+                continue  # nearly all lines: they are not taken apart
             try:
-                line = json.loads(text_line)
+                line = json.loads(written.decode(errors="replace"))
             except ValueError:
                 continue
-            if isinstance(line, dict):
+            if isinstance(line, dict) and (chosen is None or line.get("index") in chosen):
                 yield line
+
+
+_INDEX = re.compile(rb'"index": ?(\d{1,12})[,}]')
+
+
+def index_alone(line: bytes) -> int | None:
+    """The row that a line is of. It is the first "index" of a line: only the id stands before it, with its quotes escaped."""
+    found = _INDEX.search(line)
+    return int(found[1]) if found else None
 
 
 def _row_metric(files: Sequence[Path], summary: Mapping[str, Any]) -> str:
@@ -284,9 +296,8 @@ def mark(score: Mapping[str, Any], metric: str) -> str:
 
 def _chosen_lines(path: Path, chosen: frozenset[int]) -> dict[int, list[dict[str, Any]]]:
     found: dict[int, list[dict[str, Any]]] = {}
-    for line in lines(path):
-        if line.get("index") in chosen:
-            found.setdefault(line["index"], []).append(line)
+    for line in lines(path, chosen):
+        found.setdefault(line["index"], []).append(line)
     return found
 
 

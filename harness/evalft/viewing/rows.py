@@ -5,7 +5,6 @@ scored; after that a page reads its own lines, and a search at most those of SEA
 from __future__ import annotations
 
 import json
-import re
 import unicodedata
 from array import array
 from bisect import bisect_left, bisect_right
@@ -24,6 +23,7 @@ from evalft.reporting.examples import (
     Change,
     ShownRow,
     columns_of,
+    index_alone,
     labels_of,
     mark,
     shown_row,
@@ -120,7 +120,7 @@ class Rows:
         self._values = {name: np.full(self.total, np.nan) for name in self.names}
         self._marks = {name: np.zeros(self.total, dtype=np.uint8) for name in self.names}
         for name in self.names:
-            for _ in self._answers[name].read(_index_alone):
+            for _ in self._answers[name].read(_row_alone):
                 pass
             for score in self._scores[name].read(_object):
                 if score["index"] < self.total:
@@ -248,13 +248,9 @@ def _parts(line: Mapping[str, Any]) -> Iterator[str]:
     yield from (str(line.get(key) or "") for key in ("id", "group", "source", "text", "failure", "message"))
 
 
-_INDEX = re.compile(rb'"index": ?(\d{1,12})[,}]')
-
-
-def _index_alone(line: bytes) -> Mapping[str, int] | None:
-    """Of an answer, without taking the line apart. It is the first: before it stands the id, in which quotes are escaped."""
-    found = _INDEX.search(line)
-    return {"index": int(found[1])} if found else None
+def _row_alone(line: bytes) -> Mapping[str, int] | None:
+    index = index_alone(line)
+    return None if index is None else {"index": index}
 
 
 def _few(found: Iterable[str]) -> tuple[str, ...]:
