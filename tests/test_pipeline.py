@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -201,11 +202,33 @@ def test_prices_thresholds_and_limits_are_no_part_of_the_digest(tmp_path: Path) 
     assert one.digest == other.digest
 
 
-def test_a_report_without_examples_shows_no_row(tmp_path: Path) -> None:
-    with serving(right) as server:
-        data = mock(server.base_url) | {"report": {"examples": "none"}}
-        pipeline.assess(build(tmp_path, data), out=tmp_path / "run")
-    assert "message 7" not in (tmp_path / "run" / "report.html").read_text()
+@pytest.mark.parametrize("shown", ["none", "all"])
+def test_examples_none_leaves_no_text_of_a_row_in_the_reports(tmp_path: Path, shown: str) -> None:
+    """Canaries in everything that a row has or that comes back for it; `all` is the control, where they are seen."""
+    columns = {"text": "Input", "label": "Target", "key": "Identity", "user": "Group", "team": "Slice", "note": "Other"}
+
+    def rows(name: str) -> list[dict[str, str]]:
+        return [{column: f"canary{words}{i % 9} " for column, words in columns.items()} | {"key": f"canaryIdentity {name} {i}"}
+                for i in range(60)]  # fmt: skip
+
+    def script(body: dict[str, Any], number: int) -> Any:
+        asked = body["messages"][-1]["content"]
+        return error(400, f"canaryRefusal of {asked}") if number % 5 == 4 else f"canaryAnswer to {asked}"
+
+    for name in ("test", "train"):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(name)))
+    task = {"type": "generation", "test": "test.jsonl", "train": "train.jsonl", "input": "text", "target": "label", "id": "key",
+            "group": "user", "slices": ["team"], "prompt": "{{ text }} {{ note }}",
+            "metrics": [{"regex": {"pattern": "nothing like it"}}, "exact_match"]}  # fmt: skip
+    with serving(script) as server:
+        data = {"task": task, "report": {"examples": shown}} | mock(server.base_url)
+        pipeline.assess(config.build(data, source="test", folder=tmp_path), out=tmp_path / "run")
+    for name in ("report.html", "report.md"):
+        seen = set(re.findall("canary[A-Z][a-z]+", (tmp_path / "run" / name).read_text()))
+        if shown == "none":
+            assert seen == set() and "report.examples is none" in (tmp_path / "run" / name).read_text()
+        else:
+            assert seen >= {"canaryInput", "canaryTarget", "canaryIdentity", "canaryAnswer", "canaryRefusal"}
 
 
 @pytest.mark.slow

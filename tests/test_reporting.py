@@ -201,7 +201,9 @@ class _Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
-        self.inside = tag if tag in ("style", "script") else ""
+        self.inside = (
+            "data" if dict(attrs).get("type") == "application/json" else tag if tag in ("style", "script") else ""
+        )
 
     def handle_endtag(self, tag: str) -> None:
         self.inside = ""
@@ -297,14 +299,14 @@ def test_a_stand_in_is_marked_wherever_it_is_shown(run: Path) -> None:
     assert all(candidates.STAND_IN in part for part in (overview, sections[0]))
     assert candidates.STAND_IN not in sections[1]
     articles = re.findall(r'<article class="example".*?</article>', shown, re.DOTALL)
-    assert len(articles) == len(found.examples.rows)
+    assert len(articles) == min(len(found.examples.rows), html.ROWS_WITHOUT_SCRIPT)
     assert all(article.count(candidates.STAND_IN) == 1 for article in articles)
 
 
 def test_the_page_holds_no_element_or_attribute_that_a_model_wrote(run: Path) -> None:
     page = _Page(html.render(run))
     tags = Counter(tag for tag, _ in page.tags)
-    assert tags["script"] == 1 and tags["style"] == 1
+    assert tags["script"] == 1 + sum(a.get("type") == "application/json" for _, a in page.tags) and tags["style"] == 1
     assert not {"img", "iframe", "base", "form", "object", "link", "embed", "b"} & set(tags)
     for tag, attributes in page.tags:
         assert not [
@@ -434,7 +436,7 @@ def test_a_torn_last_line_is_left_out_and_left_alone(tmp_path: Path) -> None:
     path = RunFolder(tmp_path).predictions_file(summary["candidates"][0]["name"])
     torn = path.read_bytes()[:-20]
     path.write_bytes(torn)
-    rows = view.read(tmp_path).examples.rows
+    rows = sorted(view.read(tmp_path).examples.rows, key=lambda row: row.number)
     assert rows[-1].answers[0].texts == () and rows[0].answers[0].texts
     assert path.read_bytes() == torn
 
@@ -448,7 +450,8 @@ def test_each_row_shows_what_each_candidate_answered_and_whether_it_was_right(ru
     assert len(shown) == summary["task"]["examples"]
     metric = summary["task"]["metrics"][0]
     folder = RunFolder(run)
-    for position, entry in enumerate(summary["candidates"]):
+    for entry in summary["candidates"]:
+        position = [answer.candidate for answer in shown[0].answers].index(entry["name"])
         scores = list(examples.lines(folder.scores_file(entry["name"])))
         marks = Counter(shown[score["index"]].answers[position].mark for score in scores)
         assert marks["failed"] == sum(entry["coverage"]["failures"].values())
@@ -478,27 +481,84 @@ def test_examples_failures_shows_exactly_the_rows_someone_missed(tmp_path: Path)
     )
 
 
-@given(st.integers(1, 60), st.data(), st.integers(1, 30), st.booleans())
-def test_shown_rows_are_all_missed_ones_first_and_never_too_many(
-    total: int, data: st.DataObject, most: int, only_missed: bool
+@given(st.lists(st.integers(0, 2), min_size=1, max_size=60), st.integers(1, 30), st.booleans())
+def test_shown_rows_are_those_that_matter_most_and_never_too_many(kind_of: list[int], most: int, only: bool) -> None:
+    total = len(kind_of)
+    kinds = {
+        f"of kind {kind}": [row for row, its in enumerate(kind_of) if its == kind] for kind in range(2 if only else 3)
+    }
+    chosen, note = examples.choose(total, kinds, most)
+    assert (chosen, note) == examples.choose(total, kinds, most)
+    assert len(chosen) == min(most, sum(map(len, kinds.values())))
+    room = most
+    for words, rows in kinds.items():
+        taken = set(rows) & chosen
+        assert len(taken) == min(room, len(rows)), "a row was left out for one that matters less"
+        room -= len(taken)
+        said = f"all {len(rows)} {words}" if len(taken) == len(rows) else f"{len(taken)} of the {len(rows)} {words}"
+        assert (said in note) == bool(rows)
+    assert (f"{total - len(chosen)} rows are left out" in note) == (len(chosen) < total)
+
+
+def test_the_report_says_which_rows_it_left_out_and_what_shows_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    missed = sorted(data.draw(st.sets(st.integers(0, total - 1))))
-    chosen, note = examples.choose(total, missed, only_missed=only_missed, most=most)
-    assert (chosen, note) == examples.choose(total, missed, only_missed=only_missed, most=most)
-    assert chosen <= set(range(total))
-    assert len(chosen) == min(most, len(missed) if only_missed else max(len(missed), total))
-    assert chosen >= set(missed) if len(missed) <= most else chosen <= set(missed)
-    assert f"{total:,}" in note and f"{len(missed):,}" in note
-    assert ("sample" in note) == (len(chosen) < (len(missed) if only_missed else total))
+    run_folder.write(tmp_path, training="tuned", rows=100)
+    whole = view.read(tmp_path).examples
+    assert "left out" not in whole.note and "evalft view" not in whole.note
+    monkeypatch.setattr(examples.choose, "__defaults__", (40,))
+    found = view.read(tmp_path).examples
+    assert len(found.rows) == 40 and "60 rows are left out" in found.note and "`evalft view`" in found.note
+    matter = [row for row in whole.rows if row.rank <= 2]
+    assert {row.id for row in found.rows} >= {row.id for row in matter} or len(matter) > 40
+
+
+def test_rows_are_listed_broken_first_then_fixed_failed_and_wrong(tmp_path: Path) -> None:
+    run_folder.write(tmp_path, training="tuned")
+    rows = view.read(tmp_path).examples.rows
+    assert [row.rank for row in rows] == sorted(row.rank for row in rows)
+    assert {row.change for row in rows if row.rank == 0} == {"broken"}
+    assert {row.change for row in rows if row.rank == 1} == {"fixed"}
+    assert all(any(answer.mark == "failed" for answer in row.answers) for row in rows if row.rank == 2)
+    assert all({answer.mark for answer in row.answers} == {"right"} for row in rows if row.rank == 4)
+
+
+def _with_answer(folder: Path, words: str) -> None:
+    summary = run_folder.write(folder, rows=3)
+    path = RunFolder(folder).predictions_file(summary["candidates"][0]["name"])
+    outcomes = list(examples.lines(path))
+    outcomes[0]["text"] = words
+    path.write_text("".join(json.dumps(outcome) + "\n" for outcome in outcomes))
 
 
 def test_a_long_answer_is_cut_and_says_by_how_much(tmp_path: Path) -> None:
-    summary = run_folder.write(tmp_path, rows=3)
-    path = RunFolder(tmp_path).predictions_file(summary["candidates"][0]["name"])
-    outcomes = list(examples.lines(path))
-    outcomes[0]["text"] = "z" * (examples.MAX_CHARACTERS + 1234)
-    path.write_text("".join(json.dumps(outcome) + "\n" for outcome in outcomes))
+    _with_answer(tmp_path, "z" * (examples.CHARACTERS[0] + 1234))
     assert "[1,234 more characters]" in html.render(tmp_path)
+
+
+def test_long_texts_are_cut_shorter_where_the_page_would_grow_too_large_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _with_answer(tmp_path, "z" * 3000)
+    assert "more characters]" not in html.render(tmp_path)
+    monkeypatch.setattr(examples, "MAX_PAGE_CHARACTERS", 2900)
+    page = html.render(tmp_path)
+    assert "[1,000 more characters]" in page and "Each text is cut at 2,000 characters" in page
+
+
+def test_the_data_of_the_page_is_the_rows_and_cannot_end_its_element(run: Path) -> None:
+    found = view.read(run).examples
+    block = re.search(r'<script type="application/json" id="rows">(.*?)</script>', html.render(run), re.DOTALL)
+    assert block and not set("<>&") & set(block[1])
+    data = json.loads(block[1])
+    for row, drawn in zip(found.rows, data["rows"], strict=True):
+        target = drawn["target"]
+        assert drawn["id"] == text.visible(row.id)
+        assert (target if isinstance(target, str) else "".join(target)) == text.visible(row.target)
+        for answer, said in zip(row.answers, drawn["answers"], strict=True):
+            texts = ["".join(words) for words in said.get("texts", ())]
+            assert texts == [text.visible(words) for words in answer.texts]
+            assert said["mark"] == answer.mark and said.get("message", "") == text.visible(answer.message)
 
 
 def test_chat_input_is_shown_with_its_roles(run: Path) -> None:

@@ -12,11 +12,13 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import run_folder
-from evalft.reporting import html
+from evalft.reporting import html, text, view
+from evalft.store import RunFolder
 
 pytestmark = [pytest.mark.browser, pytest.mark.drawn]
 
@@ -121,38 +123,169 @@ def _driven(page: Path, script: str) -> Path:
     return copy
 
 
-def test_the_filter_runs_under_the_policy_and_without_script_all_rows_are_there(page: Path) -> None:
-    dom, _ = _browse(page)
-    assert re.search(r'id="shown"[^>]*>60 of 60 rows shown', dom)
+def _articles(page: str) -> list[str]:
+    """Each drawn example as its elements and words, without attributes, and without space between elements."""
+    found = re.findall(r'<article class="example"[^>]*>.*?</article>', page, re.DOTALL)
+    plain = (re.sub(r"<(/?\w+)[^>]*>", r"<\1>", article) for article in found)
+    return [html_escapes.unescape(re.sub(r"\s*(</?\w+>)\s*", r"\1", article)) for article in plain]
+
+
+@pytest.mark.parametrize("training", [None, "tuned"])
+def test_the_script_draws_rows_as_the_page_without_it_does(tmp_path: Path, training: str | None) -> None:
+    run_folder.write(tmp_path, kind="multilabel", training=training)
+    page = tmp_path / "report.html"
+    page.write_text(html.render(tmp_path), encoding="utf-8")
     written = page.read_text(encoding="utf-8")
-    assert '<div class="controls" id="filter" hidden>' in written
-    assert not re.search(r'<article class="example"[^>]*hidden', written)
+    assert '<div class="controls" id="filter" role="search" aria-label="Examples" hidden>' in written
+    dom, _ = _browse(page)
+    assert re.search(r'id="shown"[^>]*>60 of 60 rows; 1 to 50 on this page', dom)
+    drawn = dom.split('id="list"')[1].split("<nav")[0]
+    assert _articles(drawn) == _articles(written) and len(_articles(drawn)) == html.ROWS_WITHOUT_SCRIPT
 
 
-def test_searching_and_choosing_show_just_the_rows_that_fit(page: Path) -> None:
-    script = """
-      const left = () => [...document.querySelectorAll('.example')].filter((row) => !row.hidden);
-      const search = document.getElementById('search'), outcome = document.getElementById('outcome');
-      search.value = 'COFFEE'; search.dispatchEvent(new Event('input'));
-      setTimeout(() => {
-        const found = left().length, right = left().every((row) => row.textContent.includes('coffee'));
-        search.value = ''; search.dispatchEvent(new Event('input'));
-        outcome.value = '1 failed'; outcome.dispatchEvent(new Event('change'));
-        setTimeout(() => {
-          const failed = left().length;
-          outcome.value = 'any'; outcome.dispatchEvent(new Event('change'));
-          document.title = [found, right, failed, left().length].join(' ');
-        }, 400);
-      }, 400);
-    """
-    source = page.read_text(encoding="utf-8")
-    articles = re.findall(r'<article class="example" data-marks="([^"]*)">(.*?)</article>', source, re.DOTALL)
-    coffee = sum("coffee" in words for _, words in articles)
-    failed = sum(marks.split()[1] == "failed" for marks, _ in articles)
-    missed = sum(set(marks.split()) != {"right"} for marks, _ in articles)
-    assert 0 < coffee < len(articles) and failed and missed < len(articles)
-    dom, _ = _browse(_driven(page, script))
-    assert _title(dom) == f"{coffee} true {failed} {missed}"
+READER = """
+  const at = (id) => document.getElementById(id);
+  const numbers = () => [...document.querySelectorAll('.example h3 span:first-child')].map((e) => Number(e.textContent.slice(4)));
+  const wait = (ms) => new Promise((done) => setTimeout(done, ms));
+  const pick = (id, value) => { at(id).value = value; at(id).dispatchEvent(new Event('change')); };
+  const shown = () => { // over all pages
+    const found = numbers();
+    while (!at('pages').hidden && !at('next').disabled) { at('next').click(); found.push(...numbers()); }
+    return found.sort((a, b) => a - b);
+  };
+"""
+
+
+def _read(page: Path, steps: str) -> Any:
+    """What the steps of a reader leave in `saw`."""
+    driven = _driven(
+        page, f"{READER} (async () => {{ const saw = {{}}; {steps} document.title = JSON.stringify(saw); }})()"
+    )
+    return json.loads(html_escapes.unescape(_title(_browse(driven)[0])))
+
+
+def test_searching_and_choosing_show_just_the_rows_that_fit(page: Path, tmp_path: Path) -> None:
+    rows = view.read(tmp_path).examples.rows
+    label, tag = rows[3].labels[0], rows[3].tags[0]
+    place = [sorted({one for row in rows for one in row.labels}).index(label) + 1,
+             sorted({one for row in rows for one in row.tags}).index(tag) + 1]  # fmt: skip
+    saw = _read(
+        page,
+        f"""
+        for (const kind of ['', 'broken', 'fixed', 'failed', 'missed', 'differ', 'missed 2', 'failed 3'])
+          {{ pick('outcome', kind); saw[kind] = shown(); }}
+        pick('outcome', ''); pick('label', {place[0]}); saw.label = shown();
+        pick('tag', {place[1]}); saw.both = shown(); pick('label', ''); pick('tag', '');
+        for (const words of ['COFFEE', '언제 받을', 'متى ستصل', 'no such words']) {{
+          at('search').value = words; at('search').dispatchEvent(new Event('input')); await wait(300); saw[words] = shown(); }}
+        saw.said = at('shown').textContent;
+        """,
+    )
+
+    def numbers(fits: Any) -> list[int]:
+        found = sorted(row.number for row in rows if fits(row))
+        assert 0 < len(found) <= len(rows)
+        return found
+
+    missed = {"wrong", "partly", "failed"}
+    assert saw[""] == numbers(lambda row: True)
+    assert saw["broken"] == numbers(lambda row: row.change == "broken")
+    assert saw["fixed"] == numbers(lambda row: row.change == "fixed")
+    assert saw["failed"] == numbers(lambda row: any(one.mark == "failed" for one in row.answers))
+    assert saw["missed"] == numbers(lambda row: any(one.mark in missed for one in row.answers))
+    assert saw["differ"] == numbers(
+        lambda row: {one.mark for one in row.answers} & missed and "right" in {one.mark for one in row.answers}
+    )
+    assert saw["missed 2"] == numbers(lambda row: row.answers[2].mark in missed)
+    assert saw["failed 3"] == numbers(lambda row: row.answers[3].mark == "failed")
+    assert saw["label"] == numbers(lambda row: label in row.labels)
+    assert saw["both"] == numbers(lambda row: label in row.labels and tag in row.tags)
+    for words in ("COFFEE", "언제 받을", "متى ستصل"):
+        assert saw[words] == numbers(lambda row, words=words: words.lower() in str(row).lower())
+    assert saw["no such words"] == [] and saw["said"] == "0 of 60 rows"
+
+
+def test_every_control_has_a_name_and_paging_moves_the_focus_to_the_first_row(page: Path) -> None:
+    saw = _read(
+        page,
+        """
+        saw.unnamed = [...document.querySelectorAll('#examples ~ * input, #examples ~ * select, #examples ~ * button')]
+          .filter((e) => !(e.labels?.[0]?.textContent.trim() || e.textContent.trim())).length;
+        saw.status = at('shown').getAttribute('role');
+        const before = numbers()[0];
+        at('next').focus(); at('next').click();
+        saw.moved = document.activeElement === at('list').firstElementChild && numbers()[0] !== before;
+        at('previous').click(); saw.back = numbers()[0] === before && at('previous').disabled;
+        """,
+    )
+    assert saw == {"unnamed": 0, "status": "status", "moved": True, "back": True}
+
+
+STRANGE = (
+    "</script><script>document.title='pwned'</script>",
+    "<!--<script>document.title='pwned'</script>",
+    "<img src=x onerror=\"document.title='pwned'\">",
+    "javascript:document.title='pwned'",
+    "{{ 7*7 }} ${document.title='pwned'} {% include 'x' %}",
+    "line\u2028separator\u2029';document.title='pwned'//",
+    "\u202egnp.exe \u2066isolated\u2069 \x00 nul \ud800",
+    "x" * 3000,
+    "\\u003c/script\\u003e\\",
+)
+
+
+@pytest.mark.parametrize("kind", ["classification", "multilabel", "generation"])
+def test_hostile_words_are_words_wherever_a_row_has_some(
+    tmp_path: Path, asked: tuple[int, list[str]], kind: str
+) -> None:
+    """In the input, target, answers, ids, tags, groups, labels and failure messages of a row."""
+    port, paths = asked
+    words = (*STRANGE, *_hostile(port))
+    summary = run_folder.write(tmp_path, kind=kind, training="tuned", hostile=words)
+    run = RunFolder(tmp_path)
+    files = [run.file("test"), *(run.predictions_file(entry["name"]) for entry in summary["candidates"])]
+    for file in files:
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        for i, line in enumerate(lines):
+            its = words[i % len(words)]
+            if "target" in line:
+                line |= {
+                    "target": [its, its] if kind == "multilabel" else its,
+                    "group": its,
+                    "source": its,
+                    "slices": {its: its},
+                }
+            else:
+                line |= {"text": its, "labels": [its]} | ({"message": its, "failure": its} if "failure" in line else {})
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    page = tmp_path / "report.html"
+    page.write_text(html.render(tmp_path), encoding="utf-8")
+    dom, log = _browse(page)
+    assert _title(dom) == "banking &lt;intents&gt; – evalft report" and paths == []
+    assert "Content Security Policy" not in log and "Uncaught" not in log
+    shown = html_escapes.unescape(re.sub(r"<[^>]*>", "", dom.split('id="list"')[1].split("<nav")[0]))
+    for its in STRANGE:
+        assert text.visible(its) in shown
+    saw = _read(
+        page,
+        "while (!at('next').disabled) at('next').click(); saw.wide = document.documentElement.scrollWidth > innerWidth;",
+    )
+    assert saw == {"wide": False}
+
+
+def test_scripts_of_the_world_keep_their_direction_and_their_signs(tmp_path: Path) -> None:
+    run_folder.write(tmp_path, hostile=(), kind="generation")
+    page = tmp_path / "report.html"
+    page.write_text(html.render(tmp_path), encoding="utf-8")
+    saw = _read(
+        page,
+        """
+        for (const p of document.querySelectorAll('.example > .words')) saw[p.textContent] = getComputedStyle(p).direction;
+        """,
+    )
+    for words in run_folder.PLAIN:
+        found = [direction for shown, direction in saw.items() if shown.strip() == words.strip()]
+        assert found == ["rtl" if "متى" in words else "ltr"]
 
 
 def _widths(page: Path, width: int, element: str) -> tuple[int, int]:

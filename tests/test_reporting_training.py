@@ -75,7 +75,7 @@ def test_every_report_tells_the_verdict_before_what_was_done_and_the_verdict_aft
 
 def test_the_untuned_base_as_the_best_stage_is_said_plainly(tmp_path: Path) -> None:
     _write(tmp_path, "base")
-    assert view.read(tmp_path).diffs == () and view.read(tmp_path).changed is None
+    assert view.read(tmp_path).diffs == () and not view.read(tmp_path).examples.before
     for shown in _everywhere(tmp_path):
         assert "Training did not help on dev: the untuned base was chosen" in shown
         assert "nothing tuned was scored on the test rows" in shown
@@ -200,7 +200,7 @@ def test_a_long_command_is_one_line_on_the_terminal(tmp_path: Path) -> None:
 def test_fixed_and_broken_agree_with_the_scores_on_disk(tmp_path: Path, kind: str) -> None:
     summary = _write(tmp_path, kind=kind)
     found = view.read(tmp_path)
-    assert found.changed and len(found.diffs) == 2
+    assert len(found.diffs) == 2
     metric = summary["task"]["metrics"][0]
     after = _scores(tmp_path, run_folder.TUNED, metric)
     for diff in found.diffs:
@@ -212,49 +212,41 @@ def test_fixed_and_broken_agree_with_the_scores_on_disk(tmp_path: Path, kind: st
         said = f"{fixed} fixed, {broken} broken, {same} the same of {len(before)} rows"
         assert diff.counts == said and all(said in shown for shown in _everywhere(tmp_path))
     before = _scores(tmp_path, run_folder.BASE, metric)
-    assert [each.row.id for each in found.changed.broken] == [row for row in before if after[row] < before[row]]
-    assert [each.row.id for each in found.changed.fixed] == [row for row in before if after[row] > before[row]]
+    rows = {kind: [row for row in found.examples.rows if row.change == kind] for kind in ("broken", "fixed")}
+    assert [row.id for row in rows["broken"]] == [row for row in before if after[row] < before[row]]
+    assert [row.id for row in rows["fixed"]] == [row for row in before if after[row] > before[row]]
     ranks = ["failed", "wrong", "partly", "right"]
-    for each in found.changed.fixed:
-        assert ranks.index(each.before.mark) < ranks.index(each.after.mark)
-    for each in found.changed.broken:
-        assert ranks.index(each.before.mark) > ranks.index(each.after.mark)
+    for kind, changed in rows.items():
+        for row in changed:
+            old, new = row.answers[:2]
+            assert (old.candidate, new.candidate) == (run_folder.BASE, run_folder.TUNED)
+            assert (ranks.index(old.mark) < ranks.index(new.mark)) == (kind == "fixed")
 
 
-def test_broken_rows_stand_before_fixed_ones_each_with_input_target_and_both_answers(tuned: Path) -> None:
-    found = view.read(tuned).changed
-    assert found
+def test_changed_rows_show_input_target_and_both_answers_with_what_differs_marked(tuned: Path) -> None:
+    found = view.read(tuned).examples
+    changed = [row for row in found.rows if row.change]
     page = html.render(tuned)
-    articles = re.findall(r'<article class="change">(.*?)</article>', page, re.DOTALL)
-    assert len(articles) == len(found.broken) + len(found.fixed)
-    assert page.index("<h3>Broken</h3>") < page.index("<h3>Fixed</h3>")
-    for each, article in zip([*found.broken, *found.fixed], articles, strict=True):
-        for part in (each.row.input[0][1], each.row.target, *each.before.texts, *each.after.texts):
+    articles = re.findall(r'<article class="example"[^>]*>(.*?)</article>', page, re.DOTALL)
+    for row, article in zip(changed, articles, strict=False):
+        before, after = row.answers[:2]
+        for part in (row.input[0][1], row.target, *before.texts, *after.texts):
             assert _words(html_escapes.escape(html._visible(part))) in _words(article)  # type: ignore[arg-type]
-        assert "".join(words for words, _ in each.after_pieces) == "".join(each.after.texts)
+        if before.texts and after.texts:
+            assert "".join(words for words, _ in after.pieces) == after.texts[0] != before.texts[0]
+            assert "<ins>" in article or "<del>" in article
+    assert "<ins>" not in "".join(articles[len(changed) :])
 
 
-def test_of_several_samples_the_first_is_compared_and_that_is_said(tmp_path: Path) -> None:
-    summary = _write(tmp_path, hostile=())
+def test_of_several_samples_the_first_is_compared(tmp_path: Path) -> None:
+    _write(tmp_path, hostile=())
     file = RunFolder(tmp_path).predictions_file(run_folder.TUNED)
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     again = [line | {"repeat": 1, "text": "a second sample"} for line in lines]
     file.write_text("".join(json.dumps(line) + "\n" for line in lines + again))
-    found = view.read(tmp_path).changed
-    assert found and all("second" not in words for each in found.fixed for words, _ in each.after_pieces)
-    changed = html.render(tmp_path).split('id="changed"')[1].split('id="examples"')[0]
-    assert changed.count("the first of its samples") == summary["diff"]["fixed"] + summary["diff"]["broken"]
-
-
-def test_at_most_fifty_of_a_kind_are_drawn_and_the_rest_is_counted(tmp_path: Path) -> None:
-    summary = _write(tmp_path, rows=200)
-    fixed = summary["diff"]["fixed"]
-    assert fixed > changes.MAX_DRAWN > summary["diff"]["broken"]
-    found = view.read(tmp_path).changed
-    assert found and len(found.fixed) == changes.MAX_DRAWN and len(found.broken) == summary["diff"]["broken"]
-    rest = fixed - changes.MAX_DRAWN
-    assert found.fixed_note == f"50 of the {fixed} rows fixed; the other {rest} are not drawn here."
-    assert f"the other {rest} are not drawn here" in html.render(tmp_path)
+    changed = [row for row in view.read(tmp_path).examples.rows if row.change]
+    assert changed and all("second" not in words for row in changed for words, _ in row.answers[1].pieces)
+    assert "Of several samples the first is compared." in html.render(tmp_path)
 
 
 def test_examples_none_keeps_rows_ids_and_samples_of_training_out_of_the_reports(tmp_path: Path) -> None:
@@ -317,33 +309,6 @@ def test_a_primary_metric_that_was_not_compared_is_said_with_its_reason(tmp_path
     for shown in _everywhere(tmp_path)[1:]:
         fixed = summary["diff"]["fixed"]
         assert f"the change of exact_match was not measured (fewer than 8 groups); {fixed} fixed" in shown
-
-
-any_text = st.one_of(
-    st.text(st.sampled_from("ab cd\n\\{}<漢字 \t."), max_size=40),
-    st.text(max_size=20),
-    st.none(),
-)
-
-
-@given(any_text, any_text)
-def test_marked_pieces_are_the_text_and_unmarked_words_stand_in_both(one: str | None, other: str | None) -> None:
-    ours, theirs = changes.differing(one, other)
-    for text, pieces in ((one, ours), (other, theirs)):
-        assert "".join(words for words, _ in pieces) == (text or "")
-    if one is None or other is None:
-        assert not any(marked for _, marked in (*ours, *theirs))
-        return
-    same = [[re.sub(r"\s", "", words) for words, marked in pieces if not marked] for pieces in (ours, theirs)]
-    assert "".join(same[0]) == "".join(same[1])
-    if one.split() == other.split():
-        assert not any(marked and words.strip() for words, marked in (*ours, *theirs))
-
-
-def test_only_the_words_that_differ_are_marked() -> None:
-    before, after = changes.differing(r"\frac{1}{2} + x", r"\frac{3}{2} + x")
-    assert [words for words, marked in before if marked] == ["1"]
-    assert [words for words, marked in after if marked] == ["3"]
 
 
 # ---------------------------------------------------------------- stages

@@ -309,6 +309,19 @@ def report(run: Path) -> None:
 
 
 @group.command()
+@click.argument("runs", metavar="[RUN...]", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--port", type=click.IntRange(1, 65535), metavar="N", help="A free one.")
+@click.option("--no-open", is_flag=True, help="Print the address only; do not open a browser.")
+def view(runs: Sequence[Path], port: int | None, no_open: bool) -> None:
+    """Browse runs, compare two and read all their examples in the browser. RUN: run folders or folders of some; reports.
+
+    Only on this machine (127.0.0.1), reads only. Ctrl-C ends it."""
+    from evalft.viewing import server
+
+    server.serve(runs or [Path("reports")], port, click.echo, open_browser=not no_open)
+
+
+@group.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--rows", type=click.IntRange(min=1), default=60, metavar="N", help="How many rows to look at (60).")
 @click.option("--read", "filled", type=click.Path(path_type=Path), metavar="FILE", help="Read this filled-in copy.")

@@ -140,7 +140,7 @@ def conclude(
         notes=[*data.assumed, *_targets_reviewed(prepared), *_near_ties(given)],
         warnings=[
             *data.warnings,
-            *scoring.check_gold(data.test, config.task),
+            *_gold_faults(prepared),
             *_other_probabilities(scored),
             *(
                 f"{name}: {reason}"
@@ -219,6 +219,17 @@ def _given(outcomes: Sequence[Outcome], rows: int) -> _Given:
 def _of_rows(outcomes: Sequence[Outcome], rows: Sequence[int]) -> Sequence[Outcome]:
     wanted = set(rows)
     return chosen(outcomes, array("Q", (place for place, one in enumerate(outcomes) if one.index in wanted)))
+
+
+def _gold_faults(prepared: Prepared) -> list[str]:
+    """Targets that the task's own metrics call wrong; without their text where the report may hold none."""
+    found = scoring.check_gold(prepared.data.test, prepared.config.task)
+    if not found or prepared.config.report.examples != "none":
+        return found
+    return [
+        f"test: targets that are not right by the task's own metrics: {len(found):,}; `evalft check` shows them, a report "
+        "does not, since report.examples is none"
+    ]
 
 
 def _near_ties(given: Mapping[str, _Given]) -> list[str]:

@@ -58,6 +58,8 @@ class Diff:
     """As each run reports it, over all of its rows."""
     notes: tuple[str, ...]
     """What was chosen, left out or cannot be compared, a sentence each."""
+    twins: Mapping[str, str]
+    """The id in `new` of each matched row, by its id in `base`."""
 
 
 def diff(base: str, new: str, *, confidence: float | None = None, margin: float | None = None) -> Diff:
@@ -67,7 +69,11 @@ def diff(base: str, new: str, *, confidence: float | None = None, margin: float 
     it two candidates can be shown to be equivalent. Raises UserError where a run cannot be read, the tasks are not the
     same, or no row is shared.
     """
-    old, other = read(*parse(base)), read(*parse(new))
+    return between(read(*parse(base)), read(*parse(new)), confidence=confidence, margin=margin)
+
+
+def between(old: Side, other: Side, *, confidence: float | None = None, margin: float | None = None) -> Diff:
+    """The same of two sides that are read already."""
     _require_same_task(old, other)
     notes = [*_incomplete(old), *_incomplete(other), *_unlike(old, other)]
     if confidence is None:
@@ -108,6 +114,7 @@ def diff(base: str, new: str, *, confidence: float | None = None, margin: float 
         adjusted=holm.adjusted(p_values),
         cost_per_query_usd=(_cost(old), _cost(other)),
         notes=tuple(notes),
+        twins={one.id: twin.id for one, twin in pairs},
     )
 
 
@@ -152,7 +159,7 @@ def show(diff: Diff, console: Console) -> None:
     found = diff.comparison
     console.print(plain(f"base: {diff.base}"))
     console.print(plain(f"new:  {diff.new}"))
-    console.print(plain(_sentence(diff), "bold"))
+    console.print(plain(sentence(diff), "bold"))
     console.print()
 
     def table_of(what: str, estimates: Mapping[str, PairedEstimate]) -> None:
@@ -162,7 +169,7 @@ def show(diff: Diff, console: Console) -> None:
             table.add_column(heading, justify="right", no_wrap=True)
         table.add_column("test", no_wrap=True)
         for name, estimate in estimates.items():
-            table.add_row(*(plain(cell) for cell in _cells(name, estimate, diff.adjusted.get(name))))
+            table.add_row(*(plain(cell) for cell in cells(name, estimate, diff.adjusted.get(name))))
         console.print(table)
         console.print()
 
@@ -196,7 +203,8 @@ def show(diff: Diff, console: Console) -> None:
 # ---------------------------------------------------------------- words
 
 
-def _sentence(diff: Diff) -> str:
+def sentence(diff: Diff) -> str:
+    """What the primary metric shows."""
     found = diff.comparison.metrics.get(diff.primary)
     if found is None or found.delta is None:
         return f"Undecided: {diff.primary} could not be compared."
@@ -211,7 +219,8 @@ def _sentence(diff: Diff) -> str:
     return f"{diff.verdict.capitalize()}: {what}."
 
 
-def _cells(name: str, found: PairedEstimate, p_adjusted: float | None) -> tuple[str, ...]:
+def cells(name: str, found: PairedEstimate, p_adjusted: float | None) -> tuple[str, ...]:
+    """Metric, base, new, change, interval, corrected p-value, test."""
     sign = "+" if (found.delta or 0) > 0 else ""
     return (
         name,

@@ -1,26 +1,19 @@
-"""What changed between two candidates: the paired differences of summary.json, and the rows fixed and broken.
+"""What changed between two candidates: the paired differences of summary.json, as sentences and a table.
 
-Counts and differences are those that the run wrote (comparison.py); here they become sentences, a table and texts with
-the words marked in which the answers before and after and the expected text differ.
+Counts and differences are those that the run wrote (comparison.py). The rows themselves are in examples.py.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from typing import Any
 
 from evalft import numbers
 from evalft.config import Threshold
 from evalft.metrics.names import lower_is_better
 from evalft.reporting.candidates import estimate_of, tagged
-from evalft.reporting.examples import Answer, ShownRow, lines, rows_at
-from evalft.store import RunFolder
 
-MAX_DRAWN = 50
-"""Rows of a kind, fixed or broken, that are drawn."""
 HAIR = 1e-12
 NO_DIFFERENCE = "no difference shown"
 TESTS = {
@@ -30,11 +23,6 @@ TESTS = {
     "jackknife_t": "jackknife over groups, Student's t",
     "normal": "normal approximation",
 }
-_TOKEN = re.compile(
-    r"\s*(?:[\u3040-\u30ff\u3400-\u9fff]"  # a character where words are not parted by spaces
-    r"|\\?\w+|[^\w\s])"  # a word (a LaTeX command too), any other sign
-    r"|\s+"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,36 +56,6 @@ class Diff:
     counts: str
     sentence: str
     """The primary metric and the counts, for those who read no table."""
-
-
-Pieces = tuple[tuple[str, bool], ...]
-"""A text in pieces, each with whether it is marked as different."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChangedRow:
-    row: ShownRow
-    before: Answer
-    after: Answer
-    before_pieces: Pieces
-    """Marked: what the answer after no longer says."""
-    after_pieces: Pieces
-    """Marked: what the answer before did not say."""
-    target_pieces: Pieces
-    """Marked: what the answer after lacks."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChangedRows:
-    before: str
-    after: str
-    metric: str
-    broken: tuple[ChangedRow, ...]
-    broken_note: str
-    fixed: tuple[ChangedRow, ...]
-    fixed_note: str
-    note: str
-    """Why no row is shown; empty where rows are."""
 
 
 # ---------------------------------------------------------------- differences
@@ -189,70 +147,4 @@ def _headline(primary: Difference, confidence: str) -> str:
     return (
         f"{primary.metric} {primary.change} ({confidence} interval {primary.interval}{p_value}, {primary.test}), "
         f"{primary.reading}; "
-    )
-
-
-# ---------------------------------------------------------------- rows
-
-
-def changed_rows(folder: RunFolder, summary: Mapping[str, Any]) -> ChangedRows | None:
-    """The rows that training fixed and broke. None where the summary names none."""
-    diff = summary.get("diff") or {}
-    broken, fixed = (list(diff.get(f"{kind}_ids") or ()) for kind in ("broken", "fixed"))
-    entries = {entry["name"]: entry for entry in summary["candidates"]}
-    if not (broken or fixed) or not {diff["baseline"], diff["tuned"]} <= set(entries):
-        return None
-    before, after = entries[diff["baseline"]], entries[diff["tuned"]]
-    metric = primary_metric(diff, summary)
-    why_not = ""
-    if summary.get("report_examples") == "none":
-        why_not = "Not shown: report.examples is none."
-    elif not folder.file("test").is_file():
-        why_not = "Not shown: the folder holds no data/test.jsonl."
-    if why_not:
-        return ChangedRows(before["name"], after["name"], metric, (), "", (), "", why_not)
-    drawn = {*broken[:MAX_DRAWN], *fixed[:MAX_DRAWN]}
-    indexes = frozenset(line["index"] for line in lines(folder.file("test")) if line["id"] in drawn)
-    rows = {row.id: _changed(row) for row in rows_at(folder, (before, after), indexes, metric)}
-    shown_broken, shown_fixed = (tuple(rows[row_id] for row_id in ids if row_id in rows) for ids in (broken, fixed))
-    return ChangedRows(
-        before=before["name"],
-        after=after["name"],
-        metric=metric,
-        broken=shown_broken,
-        broken_note=_drawn_of(len(shown_broken), len(broken), "broken"),
-        fixed=shown_fixed,
-        fixed_note=_drawn_of(len(shown_fixed), len(fixed), "fixed"),
-        note="",
-    )
-
-
-def _drawn_of(drawn: int, total: int, kind: str) -> str:
-    if not total:
-        return f"No row was {kind}."
-    if drawn == total:
-        return f"The one row {kind}." if total == 1 else f"All {total:,} rows {kind}."
-    return f"{drawn:,} of the {total:,} rows {kind}; the other {total - drawn:,} are not drawn here."
-
-
-def _changed(row: ShownRow) -> ChangedRow:
-    before, after = row.answers
-    old, new = (answer.texts[0] if answer.texts else None for answer in (before, after))
-    before_pieces, after_pieces = differing(old, new)
-    return ChangedRow(row, before, after, before_pieces, after_pieces, differing(row.target, new)[0])
-
-
-def differing(one: str | None, other: str | None) -> tuple[Pieces, Pieces]:
-    """Both texts in pieces of whole words, those marked that the other text does not have in that order.
-
-    Joined, the pieces of a text are that text. Nothing is marked where one of the texts is missing.
-    """
-    if one is None or other is None:
-        return (((one, False),) if one else ()), (((other, False),) if other else ())
-    ours, theirs = _TOKEN.findall(one), _TOKEN.findall(other)
-    matcher = SequenceMatcher(None, [token.strip() for token in ours], [token.strip() for token in theirs])
-    codes = matcher.get_opcodes()
-    return (
-        tuple(("".join(ours[i:j]), change != "equal") for change, i, j, _, _ in codes if i < j),
-        tuple(("".join(theirs[i:j]), change != "equal") for change, _, _, i, j in codes if i < j),
     )

@@ -1,7 +1,8 @@
 """A run folder -> report.html: one file that opens anywhere, asks the network for nothing and runs no text it shows.
 
 Every value goes through `text.visible` and Jinja's escaping; the content security policy allows nothing but the style
-and script blocks written here, by their hashes. Without script the page is whole; the script only filters examples.
+and script blocks written here, by their hashes, and no script may make markup of text. Without script the page is whole but
+for the examples after the first.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evalft.reporting import candidates, charts, text, view
+from evalft.reporting import candidates, charts, row_data, text, view
 
 if TYPE_CHECKING:
-    from jinja2 import Template
+    from jinja2 import Environment
     from markupsafe import Markup
+
+ROWS_WITHOUT_SCRIPT = 50
 
 
 def render(run: Path) -> str:
@@ -26,27 +29,36 @@ def render(run: Path) -> str:
 
 
 def page(found: view.View, drawn: charts.Charts) -> str:
-    style, script = (_block(name) for name in ("report.css", "report.js"))
-    policy = (
-        f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
+    style, script = block("report.css", "examples.css"), block("report.js")
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            view=found,
+            style=style,
+            script=script,
+            policy=policy(style, script),
+            first_rows=found.examples.rows[:ROWS_WITHOUT_SCRIPT],
+            rows_data=row_data.block(found.examples),
+            charts=drawn,
+        )
     )
-    return _template().render(
-        view=found,
-        style=style,
-        script=script,
-        policy=policy,
-        symbols=view.SYMBOLS,
-        stand_in=candidates.STAND_IN,
-        charts=drawn,
+
+
+def policy(style: str, script: str | None, more: str = "form-action 'none'") -> str:
+    """The content security policy of a page with these blocks, and with no other style or script."""
+    scripts = _hash(script) if script else "'none'"
+    return (
+        f"default-src 'none'; style-src {_hash(style)}; script-src {scripts}; img-src data:; "
+        f"base-uri 'none'; require-trusted-types-for 'script'; {more}"
     )
 
 
 @cache
-def _template() -> Template:
+def environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(
+    found = Environment(
         loader=PackageLoader("evalft.reporting", "."),
         autoescape=True,
         undefined=StrictUndefined,
@@ -54,14 +66,15 @@ def _template() -> Template:
         lstrip_blocks=True,
         finalize=_visible,
     )
-    return environment.get_template("report.html.j2")
+    found.globals.update(symbols=view.SYMBOLS, stand_in=candidates.STAND_IN)
+    return found
 
 
-def _block(name: str) -> Markup:
-    """A file of this package, as markup: its hash is in the policy, so it must not be changed on the way."""
+def block(*names: str) -> Markup:
+    """Files of this package, as markup: their hash is in the policy, so they must not be changed on the way."""
     from markupsafe import Markup
 
-    return Markup((files("evalft.reporting") / name).read_text(encoding="utf-8"))
+    return Markup("".join((files("evalft.reporting") / name).read_text(encoding="utf-8") for name in names))
 
 
 def _hash(block: str) -> str:

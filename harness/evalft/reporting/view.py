@@ -18,10 +18,11 @@ from evalft import numbers
 from evalft.config import Threshold, parse_threshold
 from evalft.errors import UserError
 from evalft.reporting.candidates import STAND_IN, Candidate, Table, base_name, shown, tagged, tags
-from evalft.reporting.changes import ChangedRows, Diff, changed_rows, diffs
+from evalft.reporting.changes import Diff, diffs
 from evalft.reporting.examples import Examples, read_examples
 from evalft.reporting.judge import banner as judge_banner
 from evalft.reporting.judge import sentences as judge_sentences
+from evalft.reporting.sent_to import sent_to
 from evalft.reporting.slices import Sliced, by_slice
 from evalft.reporting.training import Expansion, Stages, Waiting, expansion, stages, trained, waiting
 from evalft.store import RunFolder
@@ -69,7 +70,6 @@ class View:
     diffs: tuple[Diff, ...]
     stages: Stages | None
     expansion: Expansion | None
-    changed: ChangedRows | None
     columns: tuple[tuple[str, str], ...]
     """Name and requirement of each metric of the overview."""
     cost_require: str
@@ -89,7 +89,7 @@ class View:
 
 
 def read(run: Path, *, rows: bool = True) -> View:
-    """`rows`: with the examples, which the terminal does not show. Raises UserError where the folder holds no readable
+    """`rows`: with what has to be read row by row, which the terminal does not show. Raises UserError where the folder holds no readable
     summary."""
     folder = RunFolder(run)
     summary = folder.read_json("summary")
@@ -121,7 +121,6 @@ def read(run: Path, *, rows: bool = True) -> View:
         diffs=diffs(summary, tags_of, confidence),
         stages=found_stages,
         expansion=found_expansion,
-        changed=changed_rows(folder, summary) if rows else None,
         columns=tuple((m, numbers.requirement(thresholds[m]) if m in thresholds else "") for m in columns),
         cost_require=numbers.requirement(thresholds["cost_per_query"]) if "cost_per_query" in thresholds else "",
         latency_require=", ".join(
@@ -135,7 +134,7 @@ def read(run: Path, *, rows: bool = True) -> View:
         spent=_spent(summary["spent"]),
         warnings=tuple(summary.get("warnings") or ()),
         notes=tuple(summary.get("notes") or ()),
-        sent_to=_sent_to(summary, manifest),
+        sent_to=sent_to(folder, summary, manifest) if rows else (),
         provenance=tuple(
             _facts(
                 {"test_sha256": task["test_sha256"]}
@@ -364,48 +363,6 @@ def _spent(spent: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     if spent.get("machine"):
         rows.append(("machine", str(spent["machine"])))
     return tuple(rows)
-
-
-def _sent_to(summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> tuple[str, ...]:
-    """Which rows left this machine, one sentence per candidate."""
-    providers = manifest.get("providers")
-    missing = (summary.get("partial") or {}).get("missing", {})
-    lines = []
-    for entry in summary["candidates"]:
-        provider, _, model = str(entry["model"]).partition(":")
-        if provider in ("hf", "fake"):
-            lines.append(f"{entry['name']}: ran on this machine; no row was sent anywhere")
-            continue
-        if provider == "file":
-            lines.append(f"{entry['name']}: its answers were read from a file; evalft sent no row anywhere")
-            continue
-        where = providers.get(provider) if isinstance(providers, Mapping) else None
-        url = where.get("base_url") if isinstance(where, Mapping) else where
-        rows = entry["coverage"]["total"] - missing.get(entry["name"], 0)
-        lines.append(
-            f"{entry['name']}: {rows:,} rows were sent to {provider}{f' ({url})' if url else ''}, model {model}"
-            + (f" — a {STAND_IN}" if entry.get("stand_in") else "")
-        )
-    for judge in (summary.get("judge") or {}).get("models", ()):
-        if not judge["name"].startswith(("hf:", "fake:")):
-            asked = summary["judge"]["answers"]
-            lines.append(
-                f"{judge['name']}, as a judge: inputs, targets and answers were sent to it, for {asked:,} answers"
-            )
-    return tuple([*lines, *_sent_to_teacher(summary)])
-
-
-def _sent_to_teacher(summary: Mapping[str, Any]) -> list[str]:
-    """What left this machine to make training rows: nothing where the teacher ran here."""
-    expansion = summary.get("expansion") or {}
-    teacher, asked = str(expansion.get("teacher") or ""), expansion.get("asked")
-    models = {entry["name"]: str(entry["model"]) for entry in summary["candidates"]}
-    model = models.get(teacher, teacher)
-    if not teacher or not asked or model.startswith(("hf:", "fake:")):
-        return []
-    checked = (expansion.get("teacher_agrees") or {}).get("rows")
-    and_train = f", and {checked:,} train rows to see how well it answers them" if checked else ""
-    return [f"{teacher}, as the teacher: {asked:,} inputs made of train rows were sent to it{and_train}"]
 
 
 def _when(created: object) -> str:

@@ -34,9 +34,9 @@ def _groups(test: Sequence[Example], train: Sequence[Example]) -> Iterator[str]:
     groups = dict.fromkeys(example.group for example in test if example.group is not None)
     if groups and len(groups) < FEW_GROUPS:
         yield f"test: {len(groups)} groups are fewer than {FEW_GROUPS}: no threshold can be decided"
-    shared = dict.fromkeys(example.group for example in train if example.group in groups)
-    if shared:
-        yield f"train: groups that are also in test: {len(shared):,}: {listed(str(group) for group in shared)}"
+    shared = {example.group: example.source for example in reversed(train) if example.group in groups}
+    if shared:  # by a row of each: a group may be a person's name
+        yield f"train: groups that are also in test: {len(shared):,}: those of {places(list(shared.values())[::-1])}"
 
 
 def _duplicates(test: Sequence[Example]) -> Iterator[str]:
