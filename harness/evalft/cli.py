@@ -222,19 +222,44 @@ def baseline(run: str, out: Path) -> None:
     help="The config that RUN must be of; evalft.yaml where there is one here.",
 )
 @click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="The result for a comment.")
+@click.option(
+    "--junit", type=click.Path(path_type=Path), metavar="FILE", help="The result as tests; junit.xml in the run folder."
+)
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON.")
-def gate(run: str, known: Path, present: Path | None, markdown: Path | None, as_json: bool) -> int:
+def gate(run: str, known: Path, present: Path | None, markdown: Path | None, junit: Path | None, as_json: bool) -> int:
     """Whether RUN (or RUN:CANDIDATE) is worse than its baseline. Status 0 pass, 3 regression, 4 undecided.
 
-    Undecided is 0 with a warning unless gate.undecided is fail. In GitHub Actions the result is in the step's summary too."""
-    from evalft import gate_words, gating
+    Undecided is 0 with a warning unless gate.undecided is fail. In GitHub Actions the result is in the step's summary
+    too, and marked on the line of the config."""
+    from evalft import gate_words, gating, github_annotations, scored_run
+    from evalft import junit as junit_xml
+    from evalft.store import write_atomically
 
     here = Path("evalft.yaml")
-    found = gating.gate(known, run, present or (here if here.is_file() else None))
+    present = present or (here if here.is_file() else None)
+    on_github = os.environ.get("GITHUB_ACTIONS") == "true"
+
+    def annotate(lines: Sequence[str]) -> None:
+        for line in lines if on_github else ():
+            click.echo(line, err=as_json)
+
+    try:
+        junit = junit or scored_run.locate(run)[0].file("junit")
+        found = gating.gate(known, run, present)
+    except UserError as error:
+        if junit:
+            write_atomically(junit, junit_xml.refused(error.faults))
+        annotate(github_annotations.of_faults(error.faults))
+        raise
+    write_atomically(junit, junit_xml.page(found))
     if as_json:
         click.echo(gate_words.as_json(found))
+    elif on_github:
+        with github_annotations.stopped(click.echo):
+            gate_words.show(found, _console())
     else:
         gate_words.show(found, _console())
+    annotate(github_annotations.of_gate(found, present))
     for file in (markdown, os.environ.get("GITHUB_STEP_SUMMARY")):
         if file:
             with Path(file).open("a", encoding="utf-8") as stream:

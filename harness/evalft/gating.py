@@ -67,6 +67,8 @@ class Judgement:
     """None: not held against one (slices, cost and latency)."""
     verdict: Judged
     reason: str | None = None
+    judged: bool = True
+    """False: shown beside, and no part of the verdict."""
 
 
 @dataclass(frozen=True, slots=True)
