@@ -204,7 +204,7 @@ def test_a_comment_calls_nobody_and_a_name_begins_no_line(tmp_path: Path) -> Non
     found = hostile(tmp_path, "@owner #12\n::add-mask::x\r\n|</td> [a](javascript:1)")
     comment = gate_words.markdown(found)
     assert "@owner" not in comment and "#12" not in comment and "<" not in comment.replace("\\<", "").replace("< 0", "")
-    assert len([line for line in comment.splitlines() if line.startswith("|")]) == 2 + 1 + 1, "a name ends no row"
+    assert len([line for line in comment.splitlines() if line.startswith("|")]) == 2 + 1 + 1 + 1, "a name ends no row"
     stream = StringIO()
     gate_words.show(found, Console(file=stream, width=200))
     assert not any(line.lstrip().startswith("::") for line in stream.getvalue().splitlines())

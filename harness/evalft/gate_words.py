@@ -19,6 +19,7 @@ HEADS = ("", "baseline", "run", "change", "tolerance", "p, Holm", "")
 SYMBOLS = {"pass": "✓", "regression": "✗", "undecided": "?"}
 SLICES_IN_COMMENT = 50
 """A comment of GitHub's holds 65,536 characters."""
+NOT_JUDGED = "not judged"
 LONGEST_NAME = 100
 _CALLS = re.compile(r"\\([@#])(?=\w)")
 
@@ -26,7 +27,7 @@ _CALLS = re.compile(r"\\([@#])(?=\w)")
 def sentence(gate: Gate) -> str:
     if gate.status == errors.COVERAGE:
         return "No pass: fewer rows could be scored than limits.min_coverage asks for."
-    bad = [_short(one.name) for one in (*gate.metrics, *gate.slices) if one.judged and one.verdict == gate.verdict]
+    bad = [_short(one.name) for one in (*gate.metrics, *gate.slices) if one.verdict == gate.verdict]
     if gate.verdict == "pass":
         return "Pass: no regression is shown, and one larger than the tolerance is ruled out."
     if gate.verdict == "regression":
@@ -66,14 +67,14 @@ def show(gate: Gate, console: Console) -> None:
     console.print(plain(f"run:      {gate.run}"))
     console.print(plain(sentence(gate), "bold"))
     console.print()
-    for what, judged in (("metric", gate.metrics), ("slice", gate.slices)):
+    for what, judged in (("metric", gate.metrics), ("slice", gate.slices), (NOT_JUDGED, gate.beside)):
         if judged:
             table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
             table.add_column(what, overflow="fold")
             for head in HEADS[1:]:
                 table.add_column(head, justify="right")
             for one in judged:
-                table.add_row(*(plain(cell) for cell in cells(one)))
+                table.add_row(*(plain(cell) for cell in cells(one, is_judged=what != NOT_JUDGED)))
             console.print(table)
             console.print()
     for line in facts(gate):
@@ -88,6 +89,9 @@ def markdown(gate: Gate) -> str:
     judged = (*gate.metrics, *worst_first[:SLICES_IN_COMMENT])
     lines += ["| " + " | ".join(("metric or slice", *HEADS[1:])) + " |", "|---" * len(HEADS) + "|"]
     lines += ["| " + " | ".join(text.markdown(cell) for cell in cells(one)) + " |" for one in judged]
+    lines += [
+        "| " + " | ".join(text.markdown(cell) for cell in cells(one, is_judged=False)) + " |" for one in gate.beside
+    ]
     more = len(gate.slices) - SLICES_IN_COMMENT
     left = [f"{more:,} more slices with larger p are not listed"] if more > 0 else []
     lines += ["", *(f"- {text.markdown(line)}" for line in (*left, *facts(gate))), ""]
@@ -99,7 +103,7 @@ def as_json(gate: Gate) -> str:
     return json.dumps(asdict(gate), ensure_ascii=False)
 
 
-def cells(one: Judgement) -> tuple[str, ...]:
+def cells(one: Judgement, *, is_judged: bool = True) -> tuple[str, ...]:
     unit = numbers.unit_of(one.name)
 
     def value(number: float | None) -> str:
@@ -118,8 +122,8 @@ def cells(one: Judgement) -> tuple[str, ...]:
         value(one.after),
         change,
         "" if one.tolerance is None else numbers.number(one.tolerance, "score"),
-        "" if one.change is None else numbers.probability(one.p_regression),
-        "none shown" if only_regresses else f"{SYMBOLS[one.verdict]} {one.verdict}",
+        "" if one.change is None or not is_judged else numbers.probability(one.p_regression),
+        NOT_JUDGED if not is_judged else "none shown" if only_regresses else f"{SYMBOLS[one.verdict]} {one.verdict}",
     )
 
 

@@ -27,7 +27,7 @@ def of_gate(gate: Gate, config: Path | None) -> list[str]:
     if gate.status == errors.COVERAGE:
         found.append(_command("error", gate_words.sentence(gate), config, _line(config, ("limits", "min_coverage"))))
     for one in (*gate.metrics, *gate.slices):
-        if one.judged and one.verdict != "pass":
+        if one.verdict != "pass":
             fails = one.verdict == "regression" or gate.status == errors.UNDECIDED
             place = ("task", "slices") if one in gate.slices else ("thresholds", one.name)
             found.append(

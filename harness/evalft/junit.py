@@ -33,7 +33,7 @@ class Case:
 
 def page(gate: Gate) -> str:
     """The result of a gate."""
-    cases = [_case(gate, "metrics", one) for one in gate.metrics if one.judged]
+    cases = [_case(gate, "metrics", one) for one in gate.metrics]
     cases += [_case(gate, "slices", one) for one in gate.slices]
     covered = gate.status != errors.COVERAGE
     said = "" if covered else gate_words.sentence(gate)

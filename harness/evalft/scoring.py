@@ -153,14 +153,12 @@ def score(
     )
 
 
-def elected(
-    examples: Sequence[Example], outcomes: Sequence[Outcome], task: TaskConfig
-) -> dict[str, tuple[str, ...] | None]:
-    """By example id the labels that its answers come to; None where none can be read. Raises ValueError as score() does."""
+def elected(examples: Sequence[Example], outcomes: Sequence[Outcome], task: TaskConfig) -> dict[str, Vote]:
+    """By example id what its answers come to. Raises ValueError as score() does."""
     labels, task_type = _labels(task, examples), _type(task)
     per_example = _per_example(examples, outcomes)
     return {
-        example.id: _vote(several, labels, task_type).labels
+        example.id: _vote(several, labels, task_type)
         for example, several in zip(examples, per_example, strict=True)
     }
 
@@ -409,7 +407,7 @@ def _judge_labels(
     targets = Computed(len(examples), lambda row: _target_labels(examples[row]))
     voted = Spilled(
         lambda one: (one.labels, one.strict, one.probs and dict(one.probs), one.method, one.unseen),
-        lambda fields: _Vote(*fields),
+        lambda fields: Vote(*fields),
         (_vote(several, labels, task_type) for several in per_example),
     )
     rows = label_metrics.arrays(targets, (one.labels for one in voted), labels)
@@ -445,7 +443,7 @@ def _judge_labels(
 
 
 @dataclass(frozen=True)
-class _Vote:
+class Vote:
     """What a candidate's answers to one example come to; None where none can be read (strictly)."""
 
     labels: tuple[str, ...] | None
@@ -455,24 +453,24 @@ class _Vote:
     unseen: float | None = None
 
 
-def _vote(several: Sequence[Outcome], labels: Sequence[str], task_type: TaskType) -> _Vote:
+def _vote(several: Sequence[Outcome], labels: Sequence[str], task_type: TaskType) -> Vote:
     read = [one for one in several if isinstance(one, Prediction)]
     strict = [one for one in read if not one.rescued]
     if len(several) == 1:
         (one,) = read or (None,)
         if one is None:
-            return _Vote(None, None)
+            return Vote(None, None)
         said = one.labels or ()
-        return _Vote(said, None if one.rescued else said, one.probs, one.probs_method, one.unseen_mass)
+        return Vote(said, None if one.rescued else said, one.probs, one.probs_method, one.unseen_mass)
     if not read:
-        return _Vote(None, None)
+        return Vote(None, None)
     shares = _shares(read, labels)
     elected = _elected(shares, task_type)
     strictly = _elected(_shares(strict, labels), task_type) if strict else None
     if len({one.probs_method for one in read}) == 1 and all(one.probs for one in read):  # better than counting votes
         probs = {label: _mean(one.probs.get(label, 0.0) for one in read if one.probs) for label in labels}
-        return _Vote(elected, strictly, probs, read[0].probs_method, _mean(one.unseen_mass or 0.0 for one in read))
-    return _Vote(elected, strictly, shares, "vote")
+        return Vote(elected, strictly, probs, read[0].probs_method, _mean(one.unseen_mass or 0.0 for one in read))
+    return Vote(elected, strictly, shares, "vote")
 
 
 def _mean(values: Iterable[float]) -> float:

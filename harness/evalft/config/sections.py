@@ -308,6 +308,10 @@ class TuneConfig(Section):
 class GateConfig(Section):
     margin: Annotated[Float, Field(ge=0)] = 0.0
     tolerance: Annotated[Float, Field(ge=0)] | None = None
+    cost_margin: Annotated[Float, Field(ge=0)] | None = None
+    """By what share of the baseline's cost per query the run's may be more; None: it is shown, not judged."""
+    latency_margin: Annotated[Float, Field(ge=0)] | None = None
+    """The same of its latency, p50 and p95."""
     undecided: Literal["pass", "fail"] = "pass"
 
 
