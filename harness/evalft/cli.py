@@ -395,44 +395,14 @@ def _configure(
     **_: Any,
 ) -> tuple[Config, Path | None]:
     """The config that the arguments name, and the run folder: a config file, a run folder, or data without a config."""
-    from evalft.config import build, load
+    from evalft.sources import configure
 
     extra: dict[str, Any] = _threshold_values(thresholds)
     extra |= {"task.type": task_type} if task_type else {}
     extra |= {"task.input": input_column} if input_column else {}
     extra |= {"task.target": target_column} if target_column else {}
     extra |= {"limits.max_cost_usd": max_cost} if max_cost is not None else {}
-    extra |= {"candidates": [{"name": spec, "model": _from_here(spec)} for spec in models]} if models else {}
-    if source is None:
-        source = Path("evalft.yaml")
-        if not source.exists():
-            raise UserError(
-                "there is no evalft.yaml here; name a config or a data file, or write one with `evalft init`"
-            )
-    if source.is_dir() and (source / "manifest.json").exists():
-        return load(source / "config.yaml", overrides, extra), out or source
-    if source.is_dir() and (source / "evalft.yaml").exists():
-        source = source / "evalft.yaml"
-    if source.suffix in (".yaml", ".yml"):
-        return load(source, overrides, extra), out
-    if not source.exists() and not str(source).startswith("hf:") and not set(str(source)) & set("*?["):
-        raise UserError(f"{source}: no such file; name a config, a run folder or a file of rows")
-    if not models:
-        raise UserError(
-            f"{source}: no candidates; add --model openai:gpt-5-mini or --model hf:FOLDER (or write a config: "
-            f"evalft init --from {source})"
-        )
-    test = str(source) if str(source).startswith("hf:") else str(source.absolute())
-    data: dict[str, Any] = {"task": {"test": test}}
-    return build(data, source="command line", folder=Path.cwd(), overrides=overrides, extra=extra), out
-
-
-def _from_here(spec: str) -> str:
-    """A model folder or a file of answers named on the command line is relative to where the command runs."""
-    kind, _, rest = spec.partition(":")
-    path = Path(rest).expanduser()
-    here = (kind == "hf" and path.is_dir()) or (kind == "file" and rest)
-    return f"{kind}:{path.absolute()}" if here else spec
+    return configure(source, out=out, models=models, overrides=overrides, extra=extra)
 
 
 def _threshold_values(thresholds: Sequence[str]) -> dict[str, Any]:

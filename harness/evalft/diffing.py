@@ -24,6 +24,7 @@ from evalft.stats import holm
 from evalft.testset.splits import normal_form
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
     from rich.console import Console
 
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
@@ -58,6 +59,13 @@ class Diff:
     """As each run reports it, over all of its rows."""
     notes: tuple[str, ...]
     """What was chosen, left out or cannot be compared, a sentence each."""
+
+    def frame(self) -> DataFrame:
+        """One row per matched example: id, before, after (row scores), kind (fixed, broken, same)."""
+        import pandas as pd
+
+        rows = [(one.id, one.before, one.after, one.kind) for one in self.comparison.changes]
+        return pd.DataFrame(rows, columns=["id", "before", "after", "kind"])
 
 
 def diff(base: str, new: str, *, confidence: float | None = None, margin: float | None = None) -> Diff:

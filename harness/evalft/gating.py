@@ -21,9 +21,9 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,9 @@ from evalft.stats.interval import Interval
 from evalft.stats.level import level_reached
 from evalft.stats.paired import paired_difference
 from evalft.stats.power import CHANCE
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 Judged = Literal["pass", "regression", "undecided"]
 Pairs = Sequence[tuple[Row, Example]]
@@ -91,6 +94,13 @@ class Gate:
     margin: float
     confidence: float
     notes: tuple[str, ...]
+
+    def frame(self) -> DataFrame:
+        """One row per metric and slice, and per cost or latency beside: kind, then the fields of a Judgement."""
+        import pandas as pd
+
+        kinds = {"metric": self.metrics, "slice": self.slices, "beside": self.beside}
+        return pd.DataFrame([{"kind": kind, **asdict(one)} for kind, some in kinds.items() for one in some])
 
 
 def gate(baseline: Path, run: str, present: Path | None = None) -> Gate:
