@@ -408,7 +408,7 @@ def _configure(
 def _threshold_values(thresholds: Sequence[str]) -> dict[str, Any]:
     values = {}
     for text in thresholds:
-        found = re.fullmatch(r"\s*([\w.]+)\s*((?:>=|<=).*)", text)
+        found = re.fullmatch(r"\s*([\w.:-]+)\s*((?:>=|<=).*)", text)
         if not found:
             raise UserError(f"--threshold {text!r}: write it as 'accuracy >= 0.9' or 'cost_per_query <= 0.001'")
         values[f"thresholds.{found[1]}"] = found[2].strip()

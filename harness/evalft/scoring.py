@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evalft import answers, metrics
+from evalft import answers, metrics, plugins
 from evalft.config import MetricSpec, TaskConfig
 from evalft.errors import UserError
 from evalft.metrics import cost, judge, measure, probability, text
@@ -158,8 +158,7 @@ def elected(examples: Sequence[Example], outcomes: Sequence[Outcome], task: Task
     labels, task_type = _labels(task, examples), _type(task)
     per_example = _per_example(examples, outcomes)
     return {
-        example.id: _vote(several, labels, task_type)
-        for example, several in zip(examples, per_example, strict=True)
+        example.id: _vote(several, labels, task_type) for example, several in zip(examples, per_example, strict=True)
     }
 
 
@@ -261,6 +260,12 @@ def _check_gold_texts(examples: Sequence[Example], task: TaskConfig) -> Iterator
                 yield f"{_where(example)}: its own target {_short(target)} scores {value:g} in {spec.name}"
             elif spec.name in ("exact_match", "contains") and not text.normalize(target, task.normalize):
                 yield f"{_where(example)}: task.normalize leaves nothing of the target {_short(target)}"
+
+
+def plugin_versions(task: TaskConfig, also: Iterable[str] = ()) -> dict[str, str]:
+    """Of the metrics that other packages bring, by name: another version may score otherwise. also: more metrics."""
+    names = {spec.name for spec in task.metrics or ()} | set(also)
+    return {name: plugins.version("metrics", name) for name in sorted(names) if plugins.is_one(name)}
 
 
 @cache

@@ -25,7 +25,7 @@ from pydantic import (
 from evalft.records import TaskType
 from evalft.yaml_data import Number, WrittenInt
 
-PROVIDER_KINDS = ("openai", "hf", "file", "fake")
+PROVIDER_KINDS = ("openai", "hf", "file", "fake", "plugin")
 
 
 # ---------------------------------------------------------------- scalars
@@ -331,6 +331,8 @@ class PricesConfig(Section):
 
 class ReportConfig(Section):
     examples: Literal["none", "failures", "all"] = "all"
+    also: list[Text] = []
+    """Reporters of installed packages, package:name, beside report.html and report.md."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -351,6 +351,11 @@ def _sent_to(summary: Mapping[str, Any], manifest: Mapping[str, Any]) -> tuple[s
         if provider in ("hf", "fake"):
             lines.append(f"{entry['name']}: ran on this machine; no row was sent anywhere")
             continue
+        if provider == "plugin":
+            lines.append(
+                f"{entry['name']}: rows were given to the plug-in {model}; what it did with them is not known here"
+            )
+            continue
         if provider == "file":
             lines.append(f"{entry['name']}: its answers were read from a file; evalft sent no row anywhere")
             continue
