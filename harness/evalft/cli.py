@@ -346,6 +346,28 @@ def review(run: Path, rows: int, filled: Path | None) -> int:
     return _show(found.result, exit_code=False) if found.result else 0
 
 
+@group.command("import")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The run folder.")
+@click.option("--name", metavar="NAME", help="What the candidate is called.")
+@click.option("--threshold", "thresholds", multiple=True, metavar="'METRIC >= X'", help="What is required. Repeatable.")
+@click.option("--input", "input_column", metavar="COLUMN", help="Of a table: the input.")
+@click.option("--target", "target_column", metavar="COLUMN", help="Of a table: the expected answer.")
+@click.option("--answer", "answer_column", metavar="COLUMN", help="Of a table: the answer.")
+def import_(source: Path, out: Path | None, name: str | None, thresholds: Sequence[str], **columns: str | None) -> int:
+    """Make a run folder of what another tool asked and scored: inspect, lm-eval, promptfoo, openai/evals, or a table.
+
+    The tool's own scores become metrics named after it; nothing is asked."""
+    from evalft import importing
+
+    required = {key.removeprefix("thresholds."): text for key, text in _threshold_values(thresholds).items()}
+    named = {key.removesuffix("_column"): column for key, column in columns.items()}
+    result, said = importing.import_run(source, out=out, name=name, thresholds=required, columns=named)
+    for line in said:
+        click.echo(_plain(line), err=True)
+    return _show(result, exit_code=False)
+
+
 @group.command()
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
 @click.option("--from", "data", type=click.Path(path_type=Path), metavar="DATA", help="Infer type, columns and labels.")
@@ -408,7 +430,7 @@ def _configure(
 def _threshold_values(thresholds: Sequence[str]) -> dict[str, Any]:
     values = {}
     for text in thresholds:
-        found = re.fullmatch(r"\s*([\w.:-]+)\s*((?:>=|<=).*)", text)
+        found = re.fullmatch(r"\s*([\w.:/-]+)\s*((?:>=|<=).*)", text)
         if not found:
             raise UserError(f"--threshold {text!r}: write it as 'accuracy >= 0.9' or 'cost_per_query <= 0.001'")
         values[f"thresholds.{found[1]}"] = found[2].strip()

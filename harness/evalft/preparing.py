@@ -13,7 +13,7 @@ from typing import Any
 from evalft import candidates, judging, planning, plugins, prompts, scoring, shots, testset, usage_seen
 from evalft.candidates import recorded, structured
 from evalft.candidates.model_files import ModelFiles, reads_raw_input, share_that_fits
-from evalft.config import CandidateConfig, Config, ShotsConfig, digest, shown_spec
+from evalft.config import CandidateConfig, Config, ShotsConfig, digest, is_given, shown_spec
 from evalft.decision.reach import thresholds_in_doubt
 from evalft.errors import UserError
 from evalft.prompts import Request
@@ -136,7 +136,13 @@ def _check_plugins(config: Config) -> None:
 def _check_recorded(config: Config, data: TestSet) -> list[str]:
     """Answers made elsewhere against the test rows; a finished run can be decided on where their file is no more."""
     said, faults = list[str](), list[str]()
+    given = [spec.name for spec in config.task.metrics or () if is_given(spec.name)]
     for candidate in config.candidates:
+        if given and candidate.provider != "file":
+            faults.append(
+                f"task.metrics: {given[0]}: came with answers made elsewhere, and candidate {candidate.name} is asked here; "
+                "list a metric that evalft computes, such as exact_match"
+            )
         if candidate.provider == "file" and Path(candidate.model_id).is_file():
             try:
                 said += recorded.check(candidate, config.task, data.test, sampled_from=data.sampled_from)

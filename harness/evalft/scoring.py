@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from evalft import answers, metrics, plugins
-from evalft.config import MetricSpec, TaskConfig
+from evalft.config import MetricSpec, TaskConfig, is_given
 from evalft.errors import UserError
 from evalft.metrics import cost, judge, measure, probability, text
 from evalft.metrics import labels as label_metrics
@@ -194,6 +194,8 @@ def row_metric(task: TaskConfig) -> str:
 def row_scorer(task: TaskConfig) -> Callable[[Example, Outcome], float]:
     """Scores single outcomes as they arrive: the primary metric's row score, or right and wrong where it has none."""
     spec = _without_judge(_specs(task, ()))[0]
+    if is_given(spec.name):
+        return lambda _example, outcome: _given(spec.name, outcome)
     if task.type == "generation":
         score_text = text.row_scorer(spec, task.normalize)
         return lambda example, outcome: score_text(_text(outcome), example)
@@ -253,6 +255,8 @@ def check_gold(examples: Sequence[Example], task: TaskConfig) -> list[str]:
 def _check_gold_texts(examples: Sequence[Example], task: TaskConfig) -> Iterator[str]:
     targets = [str(example.target) for example in examples]
     for spec in _without_judge(_specs(task, ())):
+        if is_given(spec.name):
+            continue
         scores = text.row_scores(spec, targets, examples, task.normalize)
         for example, target, value in zip(examples, targets, scores, strict=True):
             # A target may be one of the lesser accepted answers; one that is not accepted at all is a mistake.
@@ -387,16 +391,26 @@ def _judge_texts(
         said = [_text(outcome) for several in per_example[rows] for outcome in several]
         asked = [example for example in examples[rows] for _ in range(samples)]
         for spec in _without_judge(specs):
-            scores = text.row_scores(spec, said, asked, task.normalize)
+            if is_given(spec.name):
+                scores = np.array([_given(spec.name, outcome) for several in per_example[rows] for outcome in several])
+            else:
+                scores = text.row_scores(spec, said, asked, task.normalize)
             values[spec.name][rows] = scores.reshape(-1, samples).mean(axis=1)
     found = {}
     for spec in specs:
-        exact = samples == 1 and spec.name in text.RIGHT_OR_WRONG
+        given = is_given(spec.name)
+        right_or_wrong = spec.name in text.RIGHT_OR_WRONG or (given and bool(np.isin(values[spec.name], (0, 1)).all()))
+        exact = samples == 1 and right_or_wrong
         if spec.name == "judge":
             found["judge"] = _by_judges(per_example, words)
         else:
             found[spec.name] = measure.share(values[spec.name] == 1) if exact else measure.mean(values[spec.name])
     return _Judged(found, support={})
+
+
+def _given(name: str, outcome: Outcome) -> float:
+    """The score that came with an answer; 0 for a failure, and where it has none."""
+    return (outcome.scores or {}).get(name, 0.0) if isinstance(outcome, Prediction) else 0.0
 
 
 def _by_judges(per_example: Sequence[Sequence[Outcome]], words: Words | None) -> Measure:

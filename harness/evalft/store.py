@@ -233,6 +233,8 @@ def _outcome_data(outcome: Outcome) -> dict[str, Any]:
     data = _fields(outcome)
     if outcome.usage is not None:
         data["usage"] = _fields(outcome.usage)
+    if data.get("scores") is None:
+        data.pop("scores", None)
     return data
 
 

@@ -76,6 +76,11 @@ class MetricSpec(Section):
         return value
 
 
+def is_given(metric: str) -> bool:
+    """Whether a metric's name is that of scores which came with answers made elsewhere: "tool/name"."""
+    return "/" in metric
+
+
 class TaskConfig(Section):
     name: Text | None = None
     type: TaskType | None = None

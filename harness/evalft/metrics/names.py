@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from evalft import plugins
-from evalft.config import MetricSpec
+from evalft.config import MetricSpec, is_given
 from evalft.records import TaskType
 
 Average = Literal["micro", "macro", "weighted", "samples", "positive", "binary"]
@@ -136,6 +136,12 @@ def check_thresholds(names: Sequence[str], specs: Sequence[MetricSpec], task_typ
 
 
 def _unknown(name: str, task_type: TaskType, also: Sequence[str] = ()) -> str | None:
+    if is_given(name):
+        return (
+            None
+            if task_type == "generation"
+            else "a score that came with answers is of texts, and this task has labels"
+        )
     if plugins.is_one(name):
         score_texts = None if task_type == "generation" else "a plug-in scores texts, and this task has labels"
         return score_texts or plugins.fault("metrics", name)
