@@ -299,6 +299,14 @@ def test_a_table_without_scores_is_scored_by_evalft_and_asks_for_columns_it_does
     assert "accuracy" in summary["candidates"][0]["metrics"]
 
 
+def test_another_file_is_never_written_over_an_import(tmp_path: Path) -> None:
+    imported(write_table(tmp_path / "good", good), tmp_path / "run")
+    before = {path: path.read_bytes() for path in (tmp_path / "run" / "data").iterdir()}
+    with pytest.raises(UserError, match="holds an import of another file; name another folder"):
+        imported(write_table(tmp_path / "bad", bad), tmp_path / "run")
+    assert before == {path: path.read_bytes() for path in (tmp_path / "run" / "data").iterdir()}
+
+
 # ---------------------------------------------------------------- what is none of them
 
 
@@ -310,6 +318,11 @@ def test_a_table_without_scores_is_scored_by_evalft_and_asks_for_columns_it_does
         ("r.json", '{"results": {"version": 1, "results": []}}', "version 1; 2 and 3 are read"),
         ("r.json", '{"results": {"version": 3, "results": []}}', "read as promptfoo, and it holds no answered rows"),
         ("r.json", '{"results": {"version": 3, "results": [{"promptIdx": 0}]}}', "is no result of promptfoo"),
+        (
+            "s.jsonl",
+            '{"doc_id": 1, "filtered_resps": [], "target": 1, "arguments": {"gen_args_0": {"arg_0": ""}}}',
+            "s.jsonl:1",
+        ),
         ("s.jsonl", '{"doc_id": 1, "filtered_resps": []}', "s.jsonl:1: is no sample of lm-eval"),
         ("e.jsonl", '{"spec": {"eval_name": "x", "completion_fns": []}}', "e.jsonl:1: is no event of openai/evals"),
         ("t.csv", "id,input,target,answer,score\na,b,c,d,high\n", "t.csv:2: 'score' is 'high', no number"),

@@ -44,11 +44,13 @@ def finding(gate: Gate, one: Judgement) -> str:
         return "; ".join(filter(None, (went if one.before is not None else _short(one.name), one.verdict, one.reason)))
     ends = numbers.at_confidence(gate.confidence, numbers.interval(one.change, one.low, one.high, unit))
     change = f"{went}, a change of {_signed(one.change, unit)} ({ends})"
-    if one.verdict == "regression":
+    if unit != "score":
+        what: str = one.verdict
+    elif one.verdict == "regression":
         what = f"shown to be below {_margin(gate)} (gate.margin; p {numbers.probability(one.p_regression)}, Holm)"
     elif one.verdict == "undecided":
-        tolerance = "its tolerance" if one.tolerance is None else numbers.number(one.tolerance, "score")
-        what = f"neither shown to be a regression nor to be above -{tolerance} (gate.tolerance)"
+        tolerance = "" if one.tolerance is None else f" -{numbers.number(one.tolerance, 'score')}"
+        what = f"neither shown to be a regression nor to be above the tolerance{tolerance} (gate.tolerance)"
     else:
         what = "no regression is shown"
     return f"{change}, {what}" + (f"; {one.reason}" if one.reason else "")
@@ -116,13 +118,14 @@ def cells(one: Judgement, *, is_judged: bool = True) -> tuple[str, ...]:
     )
     # a slice can only regress: that it has not is not shown by its few rows
     only_regresses = one.tolerance is None and one.change is not None and one.verdict == "pass"
+    is_tested = is_judged and one.change is not None and (unit == "score" or one.p_regression < 1)
     return (
         _short(one.name),
         value(one.before),
         value(one.after),
         change,
         "" if one.tolerance is None else numbers.number(one.tolerance, "score"),
-        "" if one.change is None or not is_judged else numbers.probability(one.p_regression),
+        numbers.probability(one.p_regression) if is_tested else "",
         NOT_JUDGED if not is_judged else "none shown" if only_regresses else f"{SYMBOLS[one.verdict]} {one.verdict}",
     )
 

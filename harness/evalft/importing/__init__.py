@@ -24,7 +24,6 @@ from evalft.concluding import Assessment
 from evalft.errors import UserError
 from evalft.importing import inspect_log, lm_eval_samples, openai_evals, promptfoo_results, table
 from evalft.importing.imported import Imported, Row, json_of, objects
-from evalft.progress import Progress
 from evalft.store import RunFolder, slug, write_atomically
 
 LEAST_SHARE = 0.5
@@ -38,7 +37,6 @@ def import_run(
     name: str | None = None,
     thresholds: Mapping[str, str] | None = None,
     columns: Mapping[str, str | None] | None = None,
-    progress: Progress | None = None,
 ) -> tuple[Assessment, list[str]]:
     """(the run, what was chosen, a line each). name: of the candidate, where there is one; columns: input, target and
     answer of a table. Raises UserError where the file is none that is known."""
@@ -53,10 +51,13 @@ def import_run(
     folder = RunFolder(out or Path("reports") / f"{slug(found.task)}-{digest[:8]}")
     if folder.exists() and not folder.data_file("imported").exists():
         raise UserError(f"{folder.path}: holds a run that was not imported; name another folder with --out")
+    texts = {folder.data_file("imported"): _lines(found.rows.values())}
+    texts |= {folder.data_file(f"answers-{slug(one)}"): _lines(answers) for one, answers in found.answers.items()}
+    if any(path.exists() and path.read_text(encoding="utf-8") != text for path, text in texts.items()):
+        raise UserError(f"{folder.path}: holds an import of another file; name another folder with --out")
     folder.create()
-    _write(folder.data_file("imported"), found.rows.values())
-    for candidate, answers in found.answers.items():
-        _write(folder.data_file(f"answers-{slug(candidate)}"), answers)
+    for path, text in texts.items():
+        write_atomically(path, text)
     task: dict[str, Any] = {
         "name": found.task,
         "test": "data/imported.jsonl",
@@ -71,11 +72,11 @@ def import_run(
     candidates = [{"name": one, "model": f"file:data/answers-{slug(one)}.jsonl"} for one in found.answers]
     data = {"task": task, "candidates": candidates, "thresholds": dict(thresholds or {})}
     settings = config.build(data, source=f"import of {source}", folder=folder.path)
-    return pipeline.assess(settings, out=folder.path, progress=progress), said
+    return pipeline.assess(settings, out=folder.path), said
 
 
-def _write(path: Path, rows: Iterable[Row]) -> None:
-    write_atomically(path, (json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows))
+def _lines(rows: Iterable[Row]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
 
 
 def read(source: Path, columns: Mapping[str, str | None]) -> Imported:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def read_archive(path: Path) -> Imported:
             return _imported(path, header, samples)
     except NotImplementedError:
         raise UserError(f"{path}: is compressed in a way that this Python cannot read (zstd); {AS_JSON}") from None
-    except (zipfile.BadZipFile, OSError, UnicodeDecodeError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
 
 
@@ -54,7 +55,7 @@ def _imported(path: Path, log: Mapping[str, Any], samples: Iterator[Mapping[str,
             }
             found.rows[id] = row | {"group": str(sample["id"])}
             found.answers[model].append({"id": id} | _answer(sample, model))
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise UserError(
             f"{path}: is no log of inspect as this version knows them ({error!r} is missing or another type)"
         ) from None

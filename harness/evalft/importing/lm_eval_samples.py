@@ -35,7 +35,7 @@ def read(path: Path) -> Imported:
                 full = f"lm-eval/{name}" + (f"/{line['filter']}" if len(filters) > 1 else "")
                 if score is not None:
                     answer["scores"][full] = score
-        except (KeyError, TypeError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError) as error:
             raise UserError(
                 f"{path}:{number}: is no sample of lm-eval as this version knows them ({error!r})"
             ) from None

@@ -33,7 +33,7 @@ def read(path: Path) -> Imported:
                 answer["scores"] |= {name: score for name, score in named.items() if score is not None}
             elif line["type"] == "error":
                 answer |= {"failure": "api_error", "message": str(data.get("message", ""))[:500]}
-        except (KeyError, TypeError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise UserError(
                 f"{path}:{number}: is no event of openai/evals as this version knows them ({error!r})"
             ) from None

@@ -35,7 +35,7 @@ def read(path: Path, file: Mapping[str, Any]) -> Imported:
             given = next(iter(values.values())) if len(values) == 1 else values
             found.rows[id] = {"id": id, "input": as_text(given) or "(no vars)", "target": _target(asserted)}
             found.answers.setdefault(candidate, []).append({"id": id} | _answer(result))
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: is no result of promptfoo as this version knows them ({error!r})") from None
     found.said.append("the target of a row is what its test asserts")
     return found
