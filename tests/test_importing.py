@@ -341,9 +341,21 @@ def test_scores_made_elsewhere_are_no_measure_of_what_is_asked_here(tmp_path: Pa
     data = config.as_data(config.load(tmp_path / "run" / "config.yaml"))
     data["candidates"].append({"name": "echo", "model": "fake:echo"})
     with pytest.raises(
-        UserError, match="lm-eval/exact_match: came with answers made elsewhere, and candidate echo is asked"
+        UserError,
+        match="lm-eval/exact_match: is a score that came with answers made elsewhere, and candidate echo is asked",
     ):
         pipeline.assess(config.build(data, source="test", folder=tmp_path), out=tmp_path / "other")
+
+
+def test_a_score_that_no_answer_has_is_a_mistake_and_an_empty_answer_keeps_its_own(tmp_path: Path) -> None:
+    rows = [{"id": f"r{i}", "input": "Q", "target": "yes", "answer": "", "score": 1} for i in range(N)]
+    imported(write_lines(tmp_path / "rows.jsonl", rows), tmp_path / "run")
+    settings = config.load(tmp_path / "run" / "config.yaml", [], {"thresholds.table/scor": ">= 0.9"})
+    with pytest.raises(UserError, match=r"no answer has a score table/scor \(scores that are there: .*table/score"):
+        pipeline.decide_again(tmp_path / "run", settings)
+    result, found, _ = rescoring.rescore(tmp_path / "run", ["task.metrics=[table/score, exact_match]"])
+    assert result.summary["candidates"][0]["metrics"]["table/score"]["value"] == 1.0
+    assert found[0].read_differently == 0
 
 
 def test_scores_of_any_file_of_answers_are_checked_and_kept(tmp_path: Path) -> None:

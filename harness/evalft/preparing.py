@@ -136,16 +136,17 @@ def _check_plugins(config: Config) -> None:
 def _check_recorded(config: Config, data: TestSet) -> list[str]:
     """Answers made elsewhere against the test rows; a finished run can be decided on where their file is no more."""
     said, faults = list[str](), list[str]()
-    given = [spec.name for spec in config.task.metrics or () if is_given(spec.name)]
+    named = dict.fromkeys([*(spec.name for spec in config.task.metrics or ()), *config.thresholds])
+    given = [name for name in named if is_given(name)]
     for candidate in config.candidates:
         if given and candidate.provider != "file":
             faults.append(
-                f"task.metrics: {given[0]}: came with answers made elsewhere, and candidate {candidate.name} is asked here; "
+                f"{given[0]}: is a score that came with answers made elsewhere, and candidate {candidate.name} is asked here; "
                 "list a metric that evalft computes, such as exact_match"
             )
         if candidate.provider == "file" and Path(candidate.model_id).is_file():
             try:
-                said += recorded.check(candidate, config.task, data.test, sampled_from=data.sampled_from)
+                said += recorded.check(candidate, config.task, data.test, sampled_from=data.sampled_from, given=given)
             except UserError as error:
                 faults += error.faults
     if faults:

@@ -24,7 +24,7 @@ from typing import Any, get_args
 
 from evalft import answers
 from evalft.candidates import Attempt
-from evalft.config import CandidateConfig, TaskConfig, is_given
+from evalft.config import CandidateConfig, TaskConfig
 from evalft.errors import CannotStart, UserError
 from evalft.prices import TokenPrice
 from evalft.prompts import Request
@@ -105,10 +105,15 @@ class Answers:
 
 
 def check(
-    candidate: CandidateConfig, task: TaskConfig, rows: Sequence[Example], *, sampled_from: int | None
+    candidate: CandidateConfig,
+    task: TaskConfig,
+    rows: Sequence[Example],
+    *,
+    sampled_from: int | None,
+    given: Sequence[str] = (),
 ) -> list[str]:
     """Whether the file's answers fit the test rows; what was chosen or is missing, in plain lines. `task.id` is the test
-    set's id column, None where it has none. Raises UserError with every fault."""
+    set's id column, None where it has none. given: metrics whose scores come with the answers. Raises UserError with every fault."""
     found = read(candidate, task, None)
     where = f"candidate {candidate.name}: {found.path}"
     if found.by_id is None:
@@ -131,10 +136,13 @@ def check(
             f"{listed((row.id for row in rows), 3)}){hint}"
         )
     said = []
-    given = [spec.name for spec in task.metrics or () if is_given(spec.name)]
     for name in given:
         answered = [one.scores or {} for one in found.outcomes if isinstance(one, Prediction)]
-        if without := sum(name not in scores for scores in answered):
+        without = sum(name not in scores for scores in answered)
+        if answered and without == len(answered):
+            there = listed(dict.fromkeys(known for scores in answered for known in scores), 10)
+            raise UserError(f"{where}: no answer has a score {name} (scores that are there: {there})")
+        if without:
             said.append(
                 f"{candidate.name}: {without:,} of {len(answered):,} answers have no score {name} and count as 0"
             )
