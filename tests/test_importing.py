@@ -6,10 +6,12 @@ from __future__ import annotations
 import csv
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
@@ -241,17 +243,48 @@ def test_a_failed_sample_is_a_failure_and_a_long_text_is_found(tmp_path: Path) -
     assert rows[4]["input"] == "the long text"
 
 
-def test_what_python_cannot_unpack_names_the_way_out(tmp_path: Path) -> None:
-    path = write_archive(tmp_path, good)
-    data = bytearray(path.read_bytes())
-    place = data.find(b"PK\x01\x02")
-    data[place + 10 : place + 12] = (93).to_bytes(2, "little")  # zstd, in the central directory
+def compressed_with_zstd(path: Path) -> None:
+    """As inspect writes an archive: every file packed by zstd, which is method 93 of the central directory."""
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, pa.Codec("zstd").compress(content, asbytes=True))
+    data, place = bytearray(path.read_bytes()), -1
+    for content in files.values():
+        place = data.index(b"PK\x01\x02", place + 1)
+        data[place + 10 : place + 12] = (93).to_bytes(2, "little")
+        data[place + 16 : place + 20] = zlib.crc32(content).to_bytes(4, "little")
+        data[place + 24 : place + 28] = len(content).to_bytes(4, "little")
     path.write_bytes(bytes(data))
-    with pytest.raises(UserError, match="zstd.*inspect log convert --to json"):
-        importing.import_run(path, out=tmp_path / "run")
-    path.write_bytes(b"PK nonsense")
-    with pytest.raises(UserError, match="cannot be read"):
-        importing.import_run(path, out=tmp_path / "run")
+
+
+def test_an_archive_is_read_as_inspect_compresses_it_and_a_damaged_one_is_a_line(tmp_path: Path) -> None:
+    path = write_archive(tmp_path, good)
+    compressed_with_zstd(path)
+    (entry,) = imported(path, tmp_path / "run")["candidates"]
+    assert entry["metrics"]["inspect/match"]["value"] == pytest.approx(sum(map(good, range(N))) / N)
+    data = bytearray(path.read_bytes())
+    data[60] ^= 0xFF
+    for content in (bytes(data), path.read_bytes()[:-30], b"PK nonsense"):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="cannot be read|is no log of inspect|is not JSON") as raised:
+            importing.import_run(path, out=tmp_path / "other")
+        assert "\n" not in str(raised.value)
+
+
+def test_parts_of_samples_name_the_way_out_and_nothing_answered_says_why(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "log.eval", "w") as archive:
+        archive.writestr("header.json", "{}")
+        archive.writestr("samples/1_epoch_1/sample.json", "{}")
+    with pytest.raises(UserError, match="in parts.*inspect log convert --to json"):
+        importing.import_run(tmp_path / "log.eval", out=tmp_path / "run")
+    log = inspect_log(good)
+    for sample in log["samples"]:
+        sample |= {"error": {"message": "no network"}, "scores": {}}
+    (tmp_path / "log.json").write_text(json.dumps(log))
+    with pytest.raises(UserError, match=f"no answered rows; the first of {N} failed: no network"):
+        importing.import_run(tmp_path / "log.json", out=tmp_path / "run")
 
 
 def test_lm_evals_filters_are_scores_of_their_own_and_a_choice_is_the_likeliest(tmp_path: Path) -> None:

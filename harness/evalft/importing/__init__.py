@@ -4,7 +4,7 @@ A file becomes test rows and a file of answers (`file:` candidates), and is asse
 the tool gave stay that tool's: metrics called inspect/..., lm-eval/..., promptfoo/..., evals/... or table/..., read and
 not computed. `evalft rescore RUN --set task.metrics=[exact_match]` scores the same answers by evalft's own metrics.
 
-    inspect_log      inspect-ai: .eval (as far as the Python here reads its compression) and .json
+    inspect_log      inspect-ai: .eval and .json
     lm_eval_samples  lm-evaluation-harness: samples_TASK_DATE.jsonl
     promptfoo_results  promptfoo: results.json
     openai_evals     openai/evals: the event log, JSONL
@@ -52,7 +52,10 @@ def import_run(
     if folder.exists() and not folder.data_file("imported").exists():
         raise UserError(f"{folder.path}: holds a run that was not imported; name another folder with --out")
     texts = {folder.data_file("imported"): _lines(found.rows.values())}
-    texts |= {folder.data_file(f"answers-{slug(one)}"): _lines(answers) for one, answers in found.answers.items()}
+    texts |= {
+        folder.data_file(f"answers-{slug(one)}"): _lines({"text": None} | answer for answer in answers)
+        for one, answers in found.answers.items()
+    }
     if any(path.exists() and path.read_text(encoding="utf-8") != text for path, text in texts.items()):
         raise UserError(f"{folder.path}: holds an import of another file; name another folder with --out")
     folder.create()
@@ -86,8 +89,10 @@ def read(source: Path, columns: Mapping[str, str | None]) -> Imported:
             f"{source}: no such file; name a log of inspect, samples of lm-eval, results of promptfoo, a log of evals or rows"
         )
     found = _read(source, columns)
-    if not found.rows or not any(found.answers.values()):
-        raise UserError(f"{source}: read as {found.tool}, and it holds no answered rows")
+    answers = [answer for several in found.answers.values() for answer in several]
+    if not any("failure" not in answer for answer in answers):
+        why = f"; the first of {len(answers):,} failed: {answers[0]['message']}" if answers else ""
+        raise UserError(f"{source}: read as {found.tool}, and it holds no answered rows{why}")
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,8 @@ from evalft.importing.imported import Imported, Row, as_score, as_target, as_tex
 
 LETTERS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
 """What inspect's own value_to_float makes of a score's value where no other letters are asked for."""
+ZSTD = 93
+"""APPNOTE.TXT 4.4.5: the compression method."""
 AS_JSON = "write it as JSON with `inspect log convert --to json --output-dir DIR FILE` and import that"
 
 
@@ -25,17 +28,35 @@ def read_archive(path: Path) -> Imported:
                 raise UserError(f"{path}: has no header.json: the evaluation did not end, or this is no log of inspect")
             if any(name.startswith("samples/") and name.endswith("/sample.json") for name in names):
                 raise UserError(f"{path}: keeps samples in parts, which is not read here; {AS_JSON}")
-            header = json_of(path, archive.read("header.json").decode())
+            header = json_of(path, _member(archive, "header.json").decode())
             samples = (
-                json_of(path, archive.read(name).decode())
+                json_of(path, _member(archive, name).decode())
                 for name in sorted(names)
                 if name.startswith("samples/") and name.endswith(".json")
             )
             return _imported(path, header, samples)
-    except NotImplementedError:
-        raise UserError(f"{path}: is compressed in a way that this Python cannot read (zstd); {AS_JSON}") from None
     except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """The content of a file in the archive. inspect compresses with zstd, which zipfile knows from Python 3.14 on; Arrow does."""
+    found = archive.getinfo(name)
+    if found.compress_type != ZSTD:
+        return archive.read(name)
+    import pyarrow as pa
+
+    assert archive.fp is not None, "the archive is open"
+    archive.fp.seek(found.header_offset)
+    local = archive.fp.read(
+        30
+    )  # APPNOTE.TXT 4.3.7: the last two fields are the lengths of the name and of what is extra
+    archive.fp.seek(sum(struct.unpack("<HH", local[26:30])), 1)
+    packed = pa.BufferReader(archive.fp.read(found.compress_size))
+    whole: bytes = pa.CompressedInputStream(packed, "zstd").read()
+    if zlib.crc32(whole) != found.CRC:
+        raise zipfile.BadZipFile(f"{name} is damaged")
+    return whole
 
 
 def read_json(path: Path, log: Mapping[str, Any]) -> Imported:
