@@ -174,6 +174,7 @@ def test_cost_and_latency_are_shown_beside_and_judge_nothing_where_nothing_is_re
     assert cost.change is not None and cost.high is not None and cost.high < 0, "paired by rows, more is better"
     assert found["latency_p50"].after == pytest.approx(3 * (found["latency_p50"].before or 0))
     assert gate_words.markdown(gate).count("not judged") == 3
+    assert {one.verdict for one in gate.beside} == {None}
 
 
 @pytest.mark.parametrize(("factor", "verdict"), [(1.05, "pass"), (1.5, "regression"), (1.0, "pass")])

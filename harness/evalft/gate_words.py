@@ -45,7 +45,7 @@ def finding(gate: Gate, one: Judgement) -> str:
     ends = numbers.at_confidence(gate.confidence, numbers.interval(one.change, one.low, one.high, unit))
     change = f"{went}, a change of {_signed(one.change, unit)} ({ends})"
     if unit != "score":
-        what: str = one.verdict
+        what = str(one.verdict)
     elif one.verdict == "regression":
         what = f"shown to be below {_margin(gate)} (gate.margin; p {numbers.probability(one.p_regression)}, Holm)"
     elif one.verdict == "undecided":
@@ -76,7 +76,7 @@ def show(gate: Gate, console: Console) -> None:
             for head in HEADS[1:]:
                 table.add_column(head, justify="right")
             for one in judged:
-                table.add_row(*(plain(cell) for cell in cells(one, is_judged=what != NOT_JUDGED)))
+                table.add_row(*(plain(cell) for cell in cells(one)))
             console.print(table)
             console.print()
     for line in facts(gate):
@@ -88,12 +88,9 @@ def markdown(gate: Gate) -> str:
     symbol = SYMBOLS["regression" if gate.status == errors.COVERAGE else gate.verdict]
     lines = [f"### {symbol} evalft gate", "", text.markdown(sentence(gate)), ""]
     worst_first = sorted(gate.slices, key=lambda one: one.p_regression)
-    judged = (*gate.metrics, *worst_first[:SLICES_IN_COMMENT])
+    shown = (*gate.metrics, *worst_first[:SLICES_IN_COMMENT], *gate.beside)
     lines += ["| " + " | ".join(("metric or slice", *HEADS[1:])) + " |", "|---" * len(HEADS) + "|"]
-    lines += ["| " + " | ".join(text.markdown(cell) for cell in cells(one)) + " |" for one in judged]
-    lines += [
-        "| " + " | ".join(text.markdown(cell) for cell in cells(one, is_judged=False)) + " |" for one in gate.beside
-    ]
+    lines += ["| " + " | ".join(text.markdown(cell) for cell in cells(one)) + " |" for one in shown]
     more = len(gate.slices) - SLICES_IN_COMMENT
     left = [f"{more:,} more slices with larger p are not listed"] if more > 0 else []
     lines += ["", *(f"- {text.markdown(line)}" for line in (*left, *facts(gate))), ""]
@@ -105,7 +102,7 @@ def as_json(gate: Gate) -> str:
     return json.dumps(asdict(gate), ensure_ascii=False)
 
 
-def cells(one: Judgement, *, is_judged: bool = True) -> tuple[str, ...]:
+def cells(one: Judgement) -> tuple[str, ...]:
     unit = numbers.unit_of(one.name)
 
     def value(number: float | None) -> str:
@@ -118,7 +115,7 @@ def cells(one: Judgement, *, is_judged: bool = True) -> tuple[str, ...]:
     )
     # a slice can only regress: that it has not is not shown by its few rows
     only_regresses = one.tolerance is None and one.change is not None and one.verdict == "pass"
-    is_tested = is_judged and one.change is not None and (unit == "score" or one.p_regression < 1)
+    is_tested = one.verdict is not None and one.change is not None and (unit == "score" or one.p_regression < 1)
     return (
         _short(one.name),
         value(one.before),
@@ -126,7 +123,11 @@ def cells(one: Judgement, *, is_judged: bool = True) -> tuple[str, ...]:
         change,
         "" if one.tolerance is None else numbers.number(one.tolerance, "score"),
         numbers.probability(one.p_regression) if is_tested else "",
-        NOT_JUDGED if not is_judged else "none shown" if only_regresses else f"{SYMBOLS[one.verdict]} {one.verdict}",
+        NOT_JUDGED
+        if one.verdict is None
+        else "none shown"
+        if only_regresses
+        else f"{SYMBOLS[one.verdict]} {one.verdict}",
     )
 
 

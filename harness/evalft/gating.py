@@ -70,7 +70,8 @@ class Judgement:
     """How often rows that are not worse than by the margin would look as bad, corrected for all that is judged."""
     tolerance: float | None
     """None: not held against one (slices, cost and latency)."""
-    verdict: Judged
+    verdict: Judged | None
+    """None: nothing is required of it (cost and latency), so it is shown and not judged."""
     reason: str | None = None
 
 
@@ -128,11 +129,11 @@ def gate(baseline: Path, run: str, present: Path | None = None) -> Gate:
     same = all(_same(row, side, example, said) for row, example in pairs)
     judged = [_judgement(name, one, corrected[name], confidence, tolerance, same) for name, one in metrics.items()]
     beside = []
-    for found, required in (
+    for found in (
         _judged_cost(side, costs, corrected.get(COST), confidence, settings.gate.cost_margin),
         *(_judged_latency(side, known, name, settings.gate.latency_margin) for name in ("latency_p50", "latency_p95")),
     ):
-        if required:
+        if found.verdict:
             judged.append(found)
         elif found.after is not None:
             beside.append(found)
@@ -385,8 +386,7 @@ def _saved(before: NDArray[np.float64], after: NDArray[np.float64], groups: NDAr
 
 def _judged_cost(
     side: Side, one: _CostCompared, p_regression: float | None, confidence: float, margin: float | None
-) -> tuple[Judgement, bool]:
-    """(the judgement, whether anything is required)."""
+) -> Judgement:
     verdict, reasons = _by_threshold(side, COST)
     if margin is not None:
         reasons.append(f"held against {1 + margin:g} times the baseline's cost (gate.cost_margin)")
@@ -402,11 +402,11 @@ def _judged_cost(
     return Judgement(
         COST, one.before, one.after,
         *((None, None, None) if shown is None else (shown.value, shown.low, shown.high)),
-        1.0 if p_regression is None else p_regression, None, verdict or "pass", "; ".join(reasons) or None,
-    ), verdict is not None  # fmt: skip
+        1.0 if p_regression is None else p_regression, None, verdict, "; ".join(reasons) or None,
+    )  # fmt: skip
 
 
-def _judged_latency(side: Side, known: Baseline, name: str, margin: float | None) -> tuple[Judgement, bool]:
+def _judged_latency(side: Side, known: Baseline, name: str, margin: float | None) -> Judgement:
     """A percentile has no part in a row, and seconds are the machine's of the day: the two intervals are compared, and
     differ where they do not overlap, which errs less often than the run's confidence says."""
     before, after = (
@@ -425,10 +425,7 @@ def _judged_latency(side: Side, known: Baseline, name: str, margin: float | None
             by_margin = "pass"
         verdict = _worse(verdict, by_margin)
     reason = "; ".join(reasons) or None
-    return (
-        Judgement(name, before["value"], after["value"], None, None, None, 1.0, None, verdict or "pass", reason),
-        verdict is not None,
-    )
+    return Judgement(name, before["value"], after["value"], None, None, None, 1.0, None, verdict, reason)
 
 
 def _by_threshold(side: Side, name: str) -> tuple[Judged | None, list[str]]:
