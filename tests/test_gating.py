@@ -201,12 +201,6 @@ def test_a_run_of_another_config_than_the_present_one_is_refused(tmp_path: Path,
         gating.gate(file, f"{both}:good", both.parent / "hotter.yaml")
 
 
-def test_a_metric_that_a_baseline_cannot_hold_is_refused(tmp_path: Path) -> None:
-    run = assess(tmp_path / "one", rows_of(90), task={"metrics": ["roc_auc", "accuracy"]})
-    with pytest.raises(UserError, match=r"thresholds.roc_auc: a baseline keeps no probabilities"):
-        gating.gate(written(f"{run}:good", tmp_path), f"{run}:good")
-
-
 def test_a_run_that_is_not_whole_is_neither_a_baseline_nor_a_pass(tmp_path: Path, both: Path) -> None:
     file = written(f"{both}:good", tmp_path)
     run = assess(tmp_path / "cut", rows_of(300), names={"good": "good"}, task=ACCURACY)

@@ -2,18 +2,23 @@
 
 The first line says what was measured: task, candidate and its settings, the names of the scores. Each other line is a row:
 
-    ["content and target", [score, ...], [label, ...]]
+    ["content and target", [score, ...], [label, ...], "probabilities", cost]
 
 24 hex digits stand for the content (64 bits of the input's normal form, 32 of the target), so no text of the rows is in
 it; scores are in the order of the head, null where a row has none; labels (of classification and multi-label tasks) are
-those the candidate gave, by their place in the head, or null for a failure. Lines are sorted: the same scores make the
-same file, whatever the order of the test set.
+those the candidate gave, by their place in the head, or null for a failure. Probabilities, where the candidate gives
+any and the labels are few (LABELS_WITH_PROBABILITIES), are the log-odds of the head's labels in steps of 0.0001, 24 bits
+each, in base64: near 0 and 1, where language models put most of them, they keep an order that four decimals would lose.
+The cost is in USD, to three digits. What comes last and is null is left out. Lines are sorted: the same scores make the
+same file, whatever the order of the test set. Latencies are never the same, so only the head has them, over all rows.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +26,8 @@ from typing import Any
 
 from evalft import config, scoring
 from evalft.errors import UserError
-from evalft.records import Example
+from evalft.metrics.names import PROBABILISTIC
+from evalft.records import Example, Outcome
 from evalft.scored_run import Side, outcomes_of, parse, read
 from evalft.store import write_atomically
 from evalft.testset.splits import normal_form
@@ -29,6 +35,13 @@ from evalft.testset.splits import normal_form
 SCHEMA = "evalft.baseline/1"
 DIGITS = 4
 """Of a score, behind the point."""
+COST_DIGITS = 3
+"""Significant ones, of a row's cost."""
+LABELS_WITH_PROBABILITIES = 6
+"""With more labels a row would be over 100 bytes."""
+STEPS = 10_000
+"""Of log-odds per unit."""
+_MOST = 2**23 - 1
 TASK_KEYS = ("type", "metrics", "normalize", "labels", "positive")
 """What scores depend on: a baseline of other ones is of another measure."""
 
@@ -40,6 +53,9 @@ class Row:
     scores: Mapping[str, float]
     labels: tuple[str, ...] | None
     """None for a failure, and for generation."""
+    probs: Mapping[str, float] | None = None
+    """As they are kept, by label; None where the row has none."""
+    cost_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +90,7 @@ def write(name: str, path: Path) -> int:
     side = read(*parse(name))
     whole(side)
     names = [key for key in side.entry["metrics"] if all(key in score.values for score in side.scores.values())]
+    said = said_of(side)
     head = {
         "schema": SCHEMA,
         "evalft": side.summary["evalft"],
@@ -81,9 +98,13 @@ def write(name: str, path: Path) -> int:
         "task": task_of(side) | {"name": side.task.name},
         "candidate": settings_of(side),
         "scores": names,
+        "probabilities": said.labels,
+        "probs_method": probs_method(side),
         "measured": {key: one["value"] for key, one in side.entry["metrics"].items()},
+        "cost_per_query_usd": side.entry["cost_per_query_usd"]["value"],
+        "latency_s": side.entry["latency_s"],
     }
-    lines = sorted(json.dumps(line, separators=(",", ":")) for line in _lines(side, names))
+    lines = sorted(json.dumps(line, separators=(",", ":")) for line in _lines(side, names, said))
     write_atomically(path, (f"{line}\n" for line in [json.dumps(head, ensure_ascii=False), *lines]))
     return len(lines)
 
@@ -108,14 +129,15 @@ def read_file(path: Path) -> Baseline:
     rows = []
     for number, text in enumerate(lines[1:], 2):
         try:
-            content, scores, *said = _parsed(path, number, text)
-            given = said[0] if said else None
+            content, scores, given, code, cost_usd = [*_parsed(path, number, text), None, None, None][:5]
             rows.append(
                 Row(
                     content[:16],
                     content[16:],
                     {name: float(value) for name, value in zip(names, scores, strict=True)},
                     None if given is None else tuple(labels[place] for place in given),
+                    None if code is None else decoded(code, head["probabilities"]),
+                    None if cost_usd is None else float(cost_usd),
                 )
             )
         except (TypeError, ValueError, IndexError):
@@ -132,22 +154,107 @@ def _parsed(path: Path, number: int, text: str) -> Any:
         raise UserError(f"{path}:{number}: is not JSON; a merge may have torn it: write it again") from None
 
 
-def _lines(side: Side, names: Sequence[str]) -> Iterator[list[Any]]:
-    given = labels_of(side)
+def _lines(side: Side, names: Sequence[str], said: Said) -> Iterator[list[Any]]:
     places = {label: place for place, label in enumerate(sorted(side.task.labels or ()))}
     for example in side.examples:
         scores = side.scores[example.id].values
-        line: list[Any] = ["".join(content_of(example)), [round(scores[name], DIGITS) for name in names]]
-        if side.task.type != "generation":
-            labels = given.get(example.id)
-            line.append(None if labels is None else sorted(places[label] for label in labels if label in places))
-        yield line
+        row = said.of(example.id)
+        labels = None if row.labels is None else sorted(places[label] for label in row.labels if label in places)
+        code = encoded(row.probs, said.labels) if row.probs is not None and said.labels else None
+        line = [[round(scores[name], DIGITS) for name in names], labels, code, row.cost_usd]
+        while line[-1] is None:
+            line.pop()
+        yield ["".join(content_of(example)), *line]
 
 
-def labels_of(side: Side) -> dict[str, tuple[str, ...] | None]:
-    """By example id the labels that the candidate's answers come to; None for a failure. Empty for generation."""
-    if side.task.type == "generation":
-        return {}
+# ---------------------------------------------------------------- what a candidate said
+
+
+@dataclass(frozen=True, slots=True)
+class SaidOfRow:
+    labels: tuple[str, ...] | None
+    probs: Mapping[str, float] | None
+    """As a baseline keeps them."""
+    cost_usd: float | None
+    """As a baseline keeps it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a candidate's answers come to, row by row, no finer than a baseline keeps it: two sides that are the same in
+    the file are the same."""
+
+    rows: Mapping[str, SaidOfRow]
+    labels: list[str] | None
+    """Whose probabilities are kept; None: none are."""
+
+    def of(self, example: str) -> SaidOfRow:
+        return self.rows.get(example, SaidOfRow(None, None, None))
+
+
+def said_of(side: Side) -> Said:
     ids = {example.id for example in side.examples}
     outcomes = [one for one in outcomes_of(side) if one.id in ids]
-    return scoring.elected(side.examples, outcomes, side.task)
+    costs = _costs(side, outcomes)
+    if side.task.type == "generation":
+        return Said({one: SaidOfRow(None, None, costs.get(one)) for one in ids}, None)
+    votes = scoring.elected(side.examples, outcomes, side.task) if outcomes else {}
+    known = sorted(side.task.labels or ())
+    wanted = any(name.startswith(PROBABILISTIC) for name in side.entry["metrics"])
+    has_any = any(vote.probs is not None for vote in votes.values())
+    kept = known if wanted and has_any and len(known) <= LABELS_WITH_PROBABILITIES else None
+    return Said(
+        {
+            one: SaidOfRow(
+                vote.labels,
+                decoded(encoded(vote.probs, kept), kept) if kept and vote.probs is not None else None,
+                costs.get(one),
+            )
+            for one, vote in votes.items()
+        },
+        kept,
+    )
+
+
+def probs_method(side: Side) -> str | None:
+    """The kind of the candidate's probabilities, where a metric rests on them."""
+    return next((one["probs_method"] for one in side.entry["metrics"].values() if one.get("probs_method")), None)
+
+
+def _costs(side: Side, outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """USD of each row, by id. Empty where they are not what the run reports: at another price than the day's, or unknown."""
+    costs: dict[str, float] = {}
+    reported = side.entry["cost_per_query_usd"]["value"]
+    for one in outcomes:
+        if one.cost_usd is None:
+            return {}
+        costs[one.id] = costs.get(one.id, 0.0) + one.cost_usd
+    if not reported or not math.isclose(sum(costs.values()) / max(1, len(costs)), reported, rel_tol=1e-6):
+        return {}
+    return {one: float(f"{cost:.{COST_DIGITS}g}") for one, cost in costs.items()}
+
+
+def encoded(probs: Mapping[str, float], labels: Sequence[str]) -> str:
+    """Four characters a label: its log-odds in steps of 1 / STEPS; 0 and 1 stand at the ends."""
+    whole = b"".join((_steps(probs.get(label, 0.0)) + _MOST).to_bytes(3, "big") for label in labels)
+    return base64.b64encode(whole).decode()
+
+
+def decoded(code: str, labels: Sequence[str]) -> dict[str, float]:
+    """Raises ValueError where `code` is of other labels."""
+    whole = base64.b64decode(code, validate=True)
+    if len(whole) != 3 * len(labels):
+        raise ValueError(f"probabilities of {len(whole) / 3:g} labels, not {len(labels)}")
+    steps = [int.from_bytes(whole[place : place + 3], "big") - _MOST for place in range(0, len(whole), 3)]
+    return {label: _probability(step) for label, step in zip(labels, steps, strict=True)}
+
+
+def _steps(p: float) -> int:
+    if not 0 < p < 1:
+        return _MOST if p >= 1 else -_MOST
+    return round(STEPS * (math.log(p) - math.log1p(-p)))
+
+
+def _probability(steps: int) -> float:
+    odds = math.exp(min(steps / STEPS, 700.0))
+    return odds / (1 + odds)

@@ -222,19 +222,44 @@ def baseline(run: str, out: Path) -> None:
     help="The config that RUN must be of; evalft.yaml where there is one here.",
 )
 @click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="The result for a comment.")
+@click.option(
+    "--junit", type=click.Path(path_type=Path), metavar="FILE", help="The result as tests; junit.xml in the run folder."
+)
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON.")
-def gate(run: str, known: Path, present: Path | None, markdown: Path | None, as_json: bool) -> int:
+def gate(run: str, known: Path, present: Path | None, markdown: Path | None, junit: Path | None, as_json: bool) -> int:
     """Whether RUN (or RUN:CANDIDATE) is worse than its baseline. Status 0 pass, 3 regression, 4 undecided.
 
-    Undecided is 0 with a warning unless gate.undecided is fail. In GitHub Actions the result is in the step's summary too."""
-    from evalft import gate_words, gating
+    Undecided is 0 with a warning unless gate.undecided is fail. In GitHub Actions the result is in the step's summary
+    too, and marked on the line of the config."""
+    from evalft import gate_words, gating, github_annotations, scored_run
+    from evalft import junit as junit_xml
+    from evalft.store import write_atomically
 
     here = Path("evalft.yaml")
-    found = gating.gate(known, run, present or (here if here.is_file() else None))
+    present = present or (here if here.is_file() else None)
+    on_github = os.environ.get("GITHUB_ACTIONS") == "true"
+
+    def annotate(lines: Sequence[str]) -> None:
+        for line in lines if on_github else ():
+            click.echo(line, err=as_json)
+
+    try:
+        junit = junit or scored_run.locate(run)[0].file("junit")
+        found = gating.gate(known, run, present)
+    except UserError as error:
+        if junit:
+            write_atomically(junit, junit_xml.refused(error.faults))
+        annotate(github_annotations.of_faults(error.faults))
+        raise
+    write_atomically(junit, junit_xml.page(found))
     if as_json:
         click.echo(gate_words.as_json(found))
+    elif on_github:
+        with github_annotations.stopped(click.echo):
+            gate_words.show(found, _console())
     else:
         gate_words.show(found, _console())
+    annotate(github_annotations.of_gate(found, present))
     for file in (markdown, os.environ.get("GITHUB_STEP_SUMMARY")):
         if file:
             with Path(file).open("a", encoding="utf-8") as stream:
@@ -337,6 +362,28 @@ def review(run: Path, rows: int, filled: Path | None) -> int:
     return _show(found.result, exit_code=False) if found.result else 0
 
 
+@group.command("import")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The run folder.")
+@click.option("--name", metavar="NAME", help="What the candidate is called.")
+@click.option("--threshold", "thresholds", multiple=True, metavar="'METRIC >= X'", help="What is required. Repeatable.")
+@click.option("--input", "input_column", metavar="COLUMN", help="Of a table: the input.")
+@click.option("--target", "target_column", metavar="COLUMN", help="Of a table: the expected answer.")
+@click.option("--answer", "answer_column", metavar="COLUMN", help="Of a table: the answer.")
+def import_(source: Path, out: Path | None, name: str | None, thresholds: Sequence[str], **columns: str | None) -> int:
+    """Make a run folder of what another tool asked and scored: inspect, lm-eval, promptfoo, openai/evals, or a table.
+
+    The tool's own scores become metrics named after it; nothing is asked."""
+    from evalft import importing
+
+    required = {key.removeprefix("thresholds."): text for key, text in _threshold_values(thresholds).items()}
+    named = {key.removesuffix("_column"): column for key, column in columns.items()}
+    result, said = importing.import_run(source, out=out, name=name, thresholds=required, columns=named)
+    for line in said:
+        click.echo(_plain(line), err=True)
+    return _show(result, exit_code=False)
+
+
 @group.command()
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
 @click.option("--from", "data", type=click.Path(path_type=Path), metavar="DATA", help="Infer type, columns and labels.")
@@ -386,50 +433,20 @@ def _configure(
     **_: Any,
 ) -> tuple[Config, Path | None]:
     """The config that the arguments name, and the run folder: a config file, a run folder, or data without a config."""
-    from evalft.config import build, load
+    from evalft.sources import configure
 
     extra: dict[str, Any] = _threshold_values(thresholds)
     extra |= {"task.type": task_type} if task_type else {}
     extra |= {"task.input": input_column} if input_column else {}
     extra |= {"task.target": target_column} if target_column else {}
     extra |= {"limits.max_cost_usd": max_cost} if max_cost is not None else {}
-    extra |= {"candidates": [{"name": spec, "model": _from_here(spec)} for spec in models]} if models else {}
-    if source is None:
-        source = Path("evalft.yaml")
-        if not source.exists():
-            raise UserError(
-                "there is no evalft.yaml here; name a config or a data file, or write one with `evalft init`"
-            )
-    if source.is_dir() and (source / "manifest.json").exists():
-        return load(source / "config.yaml", overrides, extra), out or source
-    if source.is_dir() and (source / "evalft.yaml").exists():
-        source = source / "evalft.yaml"
-    if source.suffix in (".yaml", ".yml"):
-        return load(source, overrides, extra), out
-    if not source.exists() and not str(source).startswith("hf:") and not set(str(source)) & set("*?["):
-        raise UserError(f"{source}: no such file; name a config, a run folder or a file of rows")
-    if not models:
-        raise UserError(
-            f"{source}: no candidates; add --model openai:gpt-5-mini or --model hf:FOLDER (or write a config: "
-            f"evalft init --from {source})"
-        )
-    test = str(source) if str(source).startswith("hf:") else str(source.absolute())
-    data: dict[str, Any] = {"task": {"test": test}}
-    return build(data, source="command line", folder=Path.cwd(), overrides=overrides, extra=extra), out
-
-
-def _from_here(spec: str) -> str:
-    """A model folder or a file of answers named on the command line is relative to where the command runs."""
-    kind, _, rest = spec.partition(":")
-    path = Path(rest).expanduser()
-    here = (kind == "hf" and path.is_dir()) or (kind == "file" and rest)
-    return f"{kind}:{path.absolute()}" if here else spec
+    return configure(source, out=out, models=models, overrides=overrides, extra=extra)
 
 
 def _threshold_values(thresholds: Sequence[str]) -> dict[str, Any]:
     values = {}
     for text in thresholds:
-        found = re.fullmatch(r"\s*([\w.]+)\s*((?:>=|<=).*)", text)
+        found = re.fullmatch(r"\s*([\w.:/-]+)\s*((?:>=|<=).*)", text)
         if not found:
             raise UserError(f"--threshold {text!r}: write it as 'accuracy >= 0.9' or 'cost_per_query <= 0.001'")
         values[f"thresholds.{found[1]}"] = found[2].strip()

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from evalft import comparison, errors, judging, planning, prices, scoring, summary
+from evalft import comparison, errors, judging, planning, plugins, prices, scoring, summary
 from evalft.candidates import recorded
-from evalft.config import CandidateConfig, Config, shown_spec
+from evalft.config import CandidateConfig, Config, load, shown_spec
 from evalft.decision.evidence import LOWER_IS_BETTER, Evidence, Obstacle, Setting, TrainingPlan
 from evalft.decision.tuning import trainable_base
 from evalft.decision.verdict import Decision, decide
@@ -28,7 +28,7 @@ from evalft.sequences import chosen
 from evalft.slices import Slices, by_slice
 from evalft.spending import Ledger
 from evalft.stats.interval import unbounded
-from evalft.store import RunFolder, kept
+from evalft.store import NAMES, RunFolder, kept, slug, write_atomically
 
 _Obstacles = Mapping[str, Mapping[str, Obstacle]]
 """By candidate and metric."""
@@ -66,6 +66,23 @@ def render(path: Path) -> None:
     RunFolder(path).write_text("html", html.page(found, drawn))
     RunFolder(path).write_text("markdown", markdown.page(found))
     RunFolder(path).write_charts({chart.file: chart.csv for chart in drawn.all})
+    also(path)
+
+
+def also(path: Path) -> None:
+    """What the reporters of `report.also` make of a run folder: each gives (file name, text). Raises UserError."""
+    folder = RunFolder(path)
+    for name in load(folder.file("config")).report.also if folder.file("config").is_file() else ():
+        reporter = plugins.load("reporters", name)
+        given = reporter(path)
+        if not (isinstance(given, tuple) and len(given) == 2 and all(isinstance(one, str) for one in given)):
+            raise reporter.wrong(f"gave {given!r:.80}, not (file name, text)")
+        file = path / given[0]
+        if slug(given[0]) != given[0] or given[0] in NAMES.values():
+            raise reporter.wrong(
+                f"names the file {given[0]!r}; a plain name that is none of the run folder's own is needed"
+            )
+        write_atomically(file, given[1])
 
 
 def conclude(

@@ -24,6 +24,7 @@ from evalft.stats import holm
 from evalft.testset.splits import normal_form
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
     from rich.console import Console
 
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
@@ -60,6 +61,13 @@ class Diff:
     """What was chosen, left out or cannot be compared, a sentence each."""
     twins: Mapping[str, str]
     """The id in `new` of each matched row, by its id in `base`."""
+
+    def frame(self) -> DataFrame:
+        """One row per matched example: id, before, after (row scores), kind (fixed, broken, same)."""
+        import pandas as pd
+
+        rows = [(one.id, one.before, one.after, one.kind) for one in self.comparison.changes]
+        return pd.DataFrame(rows, columns=["id", "before", "after", "kind"])
 
 
 def diff(base: str, new: str, *, confidence: float | None = None, margin: float | None = None) -> Diff:

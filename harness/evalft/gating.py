@@ -12,7 +12,8 @@ paired difference, turned so that more is better:
 
 Prompt, model and settings may differ from the baseline's: that is what is judged, and it is named. What makes the numbers
 incomparable (another task, other targets, under 90 % of the rows matched, a run of another config than the present one)
-is an error. Cost and latency are no scores of rows: one with a threshold regresses where it fails that threshold.
+is an error. Cost and latency are no scores of rows: they are judged where something is required of them (a threshold, or
+gate.cost_margin and gate.latency_margin), and else shown beside. See docs/decisions/0035.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evalft import baselines, config, errors, scoring
-from evalft.baselines import Baseline, Row
+from evalft.baselines import Baseline, Row, Said
 from evalft.comparison import difference_of, value_of
 from evalft.config import MetricSpec
 from evalft.errors import UserError
@@ -43,8 +44,12 @@ from evalft.stats.level import level_reached
 from evalft.stats.paired import paired_difference
 from evalft.stats.power import CHANCE
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 Judged = Literal["pass", "regression", "undecided"]
 Pairs = Sequence[tuple[Row, Example]]
+COST = "cost_per_query"
 LEAST_MATCHED = 0.9
 """Of the baseline's rows."""
 LEAST_IN_SLICE = 10
@@ -65,7 +70,8 @@ class Judgement:
     """How often rows that are not worse than by the margin would look as bad, corrected for all that is judged."""
     tolerance: float | None
     """None: not held against one (slices, cost and latency)."""
-    verdict: Judged
+    verdict: Judged | None
+    """None: nothing is required of it (cost and latency), so it is shown and not judged."""
     reason: str | None = None
 
 
@@ -75,6 +81,8 @@ class Gate:
     status: int
     metrics: tuple[Judgement, ...]
     slices: tuple[Judgement, ...]
+    beside: tuple[Judgement, ...]
+    """Cost and latency of which nothing is required: no part of the verdict."""
     run: str
     """RUN:CANDIDATE"""
     baseline: str
@@ -87,6 +95,13 @@ class Gate:
     margin: float
     confidence: float
     notes: tuple[str, ...]
+
+    def frame(self) -> DataFrame:
+        """One row per metric and slice, and per cost or latency beside: kind, then the fields of a Judgement."""
+        import pandas as pd
+
+        kinds = {"metric": self.metrics, "slice": self.slices, "beside": self.beside}
+        return pd.DataFrame([{"kind": kind, **asdict(one)} for kind, some in kinds.items() for one in some])
 
 
 def gate(baseline: Path, run: str, present: Path | None = None) -> Gate:
@@ -102,17 +117,26 @@ def gate(baseline: Path, run: str, present: Path | None = None) -> Gate:
     _require_same_task(known, side)
     pairs, only_baseline, only_run = _matched(known, side)
     confidence = float(side.summary["confidence"] or 0.95)
-    labels = baselines.labels_of(side)
-    metrics = _metrics(known, side, pairs, labels)
+    said = baselines.said_of(side)
+    metrics = _metrics(known, side, pairs, said)
     slices = _slices(known, side, pairs, next(iter(metrics)))
     margin, tolerance = settings.gate.margin, settings.gate.tolerance
     levels = {name: _level(one.difference, margin) for name, one in {**metrics, **slices}.items()}
+    costs = _cost(side, known, pairs, said, settings.gate.cost_margin)
+    if costs.held:
+        levels[COST] = _level(costs.held, 0.0)
     corrected = holm.adjusted(levels)
-    same = all(_same(row, side, example, labels) for row, example in pairs)
-    judged = [
-        *(_judgement(name, one, corrected[name], confidence, tolerance, same) for name, one in metrics.items()),
-        *_costs(side),
-    ]
+    same = all(_same(row, side, example, said) for row, example in pairs)
+    judged = [_judgement(name, one, corrected[name], confidence, tolerance, same) for name, one in metrics.items()]
+    beside = []
+    for found in (
+        _judged_cost(side, costs, corrected.get(COST), confidence, settings.gate.cost_margin),
+        *(_judged_latency(side, known, name, settings.gate.latency_margin) for name in ("latency_p50", "latency_p95")),
+    ):
+        if found.verdict:
+            judged.append(found)
+        elif found.after is not None:
+            beside.append(found)
     of_slices = [_judgement(name, one, corrected[name], confidence, math.inf, same) for name, one in slices.items()]
     verdicts = {one.verdict for one in [*judged, *of_slices]}
     verdict: Judged = "regression" if "regression" in verdicts else "undecided" if "undecided" in verdicts else "pass"
@@ -121,6 +145,7 @@ def gate(baseline: Path, run: str, present: Path | None = None) -> Gate:
         status=_status(verdict, side, settings.gate.undecided),
         metrics=tuple(judged),
         slices=tuple(replace(one, tolerance=None) for one in of_slices),
+        beside=tuple(beside),
         run=side.name,
         baseline=known.path,
         matched=len(pairs),
@@ -129,7 +154,7 @@ def gate(baseline: Path, run: str, present: Path | None = None) -> Gate:
         changed=_changed(known, side),
         margin=margin,
         confidence=confidence,
-        notes=_notes(side, same, present),
+        notes=_notes(known, side, same, present),
     )
 
 
@@ -202,9 +227,7 @@ class _Compared:
     """More is better."""
 
 
-def _metrics(
-    known: Baseline, side: Side, pairs: Pairs, labels: Mapping[str, tuple[str, ...] | None]
-) -> dict[str, _Compared]:
+def _metrics(known: Baseline, side: Side, pairs: Pairs, said: Said) -> dict[str, _Compared]:
     """The judged metrics, by the row scores where rows have one, else by the labels that were given."""
     wanted = [name for name in side.entry["thresholds"] or {} if name not in COSTS] or [scoring.primary(side.task)]
     groups = scoring.group_numbers([example for _, example in pairs])
@@ -215,39 +238,54 @@ def _metrics(
             after = np.array([round(side.scores[one.id].values[name], baselines.DIGITS) for _, one in pairs])
             difference = paired_difference(before, after, groups)
             found[name] = _Compared(float(before.mean()), float(after.mean()), difference)
-        elif side.task.type == "generation" or name.startswith(PROBABILISTIC):
+        elif side.task.type == "generation":
             raise UserError(
-                f"thresholds.{name}: a baseline keeps no probabilities and no texts, so it cannot be judged; set a threshold on "
-                "a metric of rows or labels, such as accuracy or f1"
+                f"thresholds.{name}: not every row has a score of it, and a baseline keeps no texts, so it cannot be judged; set "
+                "a threshold on a metric of rows, such as exact_match"
             )
         else:
-            found[name] = _of_labels(name, side, pairs, labels, groups)
+            if name.startswith(PROBABILISTIC):
+                _require_probabilities(name, known, side)
+            found[name] = _of_labels(name, side, pairs, said, groups)
     return found
+
+
+def _require_probabilities(name: str, known: Baseline, side: Side) -> None:
+    """Labels alone are as good as the method `hard` has; any other kind must be in the file."""
+    if "hard" in (known.head.get("probs_method"), baselines.probs_method(side)) or known.head.get("probabilities"):
+        return
+    if len(side.task.labels or ()) > baselines.LABELS_WITH_PROBABILITIES:
+        raise UserError(
+            f"thresholds.{name}: a baseline keeps the probabilities of at most {baselines.LABELS_WITH_PROBABILITIES} labels, and "
+            f"this task has {len(side.task.labels or ()):,}, so it cannot be judged; set a threshold on a metric of rows or labels, "
+            "such as accuracy or f1"
+        )
+    raise UserError(
+        f"thresholds.{name}: {known.path} keeps no probabilities; write it again with `evalft baseline`, from a run that "
+        f"measures {name}"
+    )
 
 
 def _of_labels(
     name: str,
     side: Side,
     pairs: Pairs,
-    labels: Mapping[str, tuple[str, ...] | None],
+    said: Said,
     groups: NDArray[np.int_] | None,
 ) -> _Compared:
     task = side.task.model_copy(update={"metrics": [MetricSpec(name=name)]})
     examples = [example for _, example in pairs]
-    old, new = (
-        scoring.score(examples, [_said(one, given) for one, given in zip(examples, said, strict=True)], task).measures[
-            name
-        ]
-        for said in ([row.labels for row, _ in pairs], [labels[example.id] for example in examples])
-    )
+    before = [_answer(one, row.labels, row.probs) for row, one in pairs]
+    after = [_answer(one, said.of(one.id).labels, said.of(one.id).probs) for one in examples]
+    old, new = (scoring.score(examples, answers, task).measures[name] for answers in (before, after))
     difference, sign = difference_of(old, new, groups), -1.0 if lower_is_better(name) else 1.0
     return _Compared(value_of(old), value_of(new), difference if sign > 0 else _turned(difference))
 
 
-def _said(example: Example, labels: tuple[str, ...] | None) -> Outcome:
+def _answer(example: Example, labels: tuple[str, ...] | None, probs: Mapping[str, float] | None) -> Outcome:
     if labels is None:
         return Failure(example.id, 0, 0, "unparsable", "")
-    return Prediction(example.id, 0, 0, None, labels)
+    return Prediction(example.id, 0, 0, None, labels, probs=probs)
 
 
 def _turned(found: Interval) -> Interval:
@@ -307,32 +345,108 @@ def _judgement(
     )
 
 
-def _costs(side: Side) -> list[Judgement]:
-    verdicts: Mapping[str, Judged] = {"pass": "pass", "fail": "regression", "undecided": "undecided"}
-    return [
-        Judgement(
-            name, None, _measured(side, name), None, None, None, 1.0, None, verdicts[found["status"]],
-            f"held against its threshold ({found['require']}), not against the baseline",
+# ---------------------------------------------------------------- cost and latency
+
+
+@dataclass(frozen=True, slots=True)
+class _CostCompared:
+    before: float | None
+    after: float | None
+    difference: Interval | None
+    """USD per row, less is better turned to more is better; None where rows have no costs to pair."""
+    held: Interval | None
+    """The same, against the baseline's costs and the margin; None where there is no margin or no pair."""
+
+
+def _cost(side: Side, known: Baseline, pairs: Pairs, said: Said, margin: float | None) -> _CostCompared:
+    own = [said.of(example.id).cost_usd for _, example in pairs]
+    theirs = [row.cost_usd for row, _ in pairs]
+    if None in own or None in theirs:
+        return _CostCompared(
+            known.head.get("cost_per_query_usd"), side.entry["cost_per_query_usd"]["value"], None, None
         )
-        for name, found in (side.entry["thresholds"] or {}).items()
-        if name in COSTS
-    ]  # fmt: skip
+    before, after = np.array(theirs, dtype=np.float64), np.array(own, dtype=np.float64)
+    groups = scoring.group_numbers([example for _, example in pairs])
+    held = None if margin is None else _saved((1 + margin) * before, after, groups)
+    return _CostCompared(float(before.mean()), float(after.mean()), _saved(before, after, groups), held)
 
 
-def _measured(side: Side, name: str) -> float | None:
-    entry = side.entry
-    found = (
-        entry["cost_per_query_usd"] if name == "cost_per_query" else entry["latency_s"][name.removeprefix("latency_")]
+def _saved(before: NDArray[np.float64], after: NDArray[np.float64], groups: NDArray[np.int_] | None) -> Interval:
+    """What a row costs less than before. In units of the largest cost: the bounds of few rows are of a scale of 1."""
+    unit = float(max(before.max(), after.max())) or 1.0
+    found = paired_difference(after / unit, before / unit, groups)
+    ends = found.ends
+
+    def in_usd(alpha: float) -> tuple[float, float]:
+        low, high = ends(alpha)
+        return unit * low, unit * high
+
+    return replace(found, value=None if found.value is None else unit * found.value, ends=in_usd)
+
+
+def _judged_cost(
+    side: Side, one: _CostCompared, p_regression: float | None, confidence: float, margin: float | None
+) -> Judgement:
+    verdict, reasons = _by_threshold(side, COST)
+    if margin is not None:
+        reasons.append(f"held against {1 + margin:g} times the baseline's cost (gate.cost_margin)")
+        by_margin: Judged = "undecided"
+        if one.held is None or p_regression is None:
+            reasons.append("not every matched row has a cost on both sides, so the margin decides nothing")
+        elif p_regression <= (1 - confidence) / 2:
+            by_margin = "regression"
+        elif one.held.ends((1 - confidence) / 2)[0] >= 0 or one.before == one.after:
+            by_margin = "pass"
+        verdict = _worse(verdict, by_margin)
+    shown = one.difference.estimate(confidence) if one.difference else None
+    return Judgement(
+        COST, one.before, one.after,
+        *((None, None, None) if shown is None else (shown.value, shown.low, shown.high)),
+        1.0 if p_regression is None else p_regression, None, verdict, "; ".join(reasons) or None,
+    )  # fmt: skip
+
+
+def _judged_latency(side: Side, known: Baseline, name: str, margin: float | None) -> Judgement:
+    """A percentile has no part in a row, and seconds are the machine's of the day: the two intervals are compared, and
+    differ where they do not overlap, which errs less often than the run's confidence says."""
+    before, after = (
+        (found or {}).get(name.removeprefix("latency_")) or {"value": None, "low": None, "high": None}
+        for found in (known.head.get("latency_s"), side.entry["latency_s"])
     )
-    return None if found is None else found["value"]
+    verdict, reasons = _by_threshold(side, name)
+    if margin is not None:
+        reasons.append(f"its interval is held against {1 + margin:g} times the baseline's (gate.latency_margin)")
+        by_margin: Judged = "undecided"
+        if None in (before["low"], before["high"], after["low"], after["high"]):
+            reasons.append("it is not measured on both sides, so the margin decides nothing")
+        elif after["low"] > (1 + margin) * before["high"]:
+            by_margin = "regression"
+        elif after["high"] <= (1 + margin) * before["low"] or before == after:
+            by_margin = "pass"
+        verdict = _worse(verdict, by_margin)
+    reason = "; ".join(reasons) or None
+    return Judgement(name, before["value"], after["value"], None, None, None, 1.0, None, verdict, reason)
 
 
-def _same(row: Row, side: Side, example: Example, labels: Mapping[str, tuple[str, ...] | None]) -> bool:
-    values = side.scores[example.id].values
+def _by_threshold(side: Side, name: str) -> tuple[Judged | None, list[str]]:
+    verdicts: Mapping[str, Judged] = {"pass": "pass", "fail": "regression", "undecided": "undecided"}
+    found = (side.entry["thresholds"] or {}).get(name)
+    return (verdicts[found["status"]], [f"held against its threshold ({found['require']})"]) if found else (None, [])
+
+
+def _worse(one: Judged | None, other: Judged) -> Judged:
+    order: tuple[Judged, ...] = ("regression", "undecided", "pass")
+    return other if one is None else min(one, other, key=order.index)
+
+
+def _same(row: Row, side: Side, example: Example, said: Said) -> bool:
+    values, given = side.scores[example.id].values, said.of(example.id)
     scores = {name: round(values[name], baselines.DIGITS) for name in row.scores if name in values}
-    given = labels.get(example.id)
     return (
-        scores == row.scores and (given is None) == (row.labels is None) and set(given or ()) == set(row.labels or ())
+        scores == row.scores
+        and (given.labels is None) == (row.labels is None)
+        and set(given.labels or ()) == set(row.labels or ())
+        and given.probs == row.probs
     )
 
 
@@ -359,8 +473,11 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:60]}..."
 
 
-def _notes(side: Side, same: bool, present: Path | None) -> tuple[str, ...]:
+def _notes(known: Baseline, side: Side, same: bool, present: Path | None) -> tuple[str, ...]:
     notes = []
+    before, after = known.head.get("probs_method"), baselines.probs_method(side)
+    if before and after and before != after:
+        notes.append(f"probabilities are from {before} in the baseline and from {after} in the run")
     if same:
         notes.append("every answer scores as it did in the baseline")
     if not present:

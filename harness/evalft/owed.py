@@ -27,7 +27,7 @@ def plans(prepared: Prepared) -> tuple[list[planning.CandidatePlan], list[str]]:
         )  # read only: another process may be writing
         answered = {(one["index"], one["repeat"]) for one in known if one.get("tries") or one.get("cached")}
         missing = [request for request in requests if (request.index, request.repeat) not in answered]
-        if candidate.provider not in ("hf", "fake", "file"):
+        if candidate.provider not in ("hf", "fake", "file", "plugin"):
             missing, takes_json = _not_in_cache(candidate, prepared, plan, missing)
             if not takes_json:
                 schemas.pop(candidate.name, None)

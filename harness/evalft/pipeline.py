@@ -10,7 +10,7 @@ from rich.console import Console
 from evalft import errors, expanding, judging, planning, summary, tuning
 from evalft.asking import Job, Unfinished, ask
 from evalft.concluding import Assessment, conclude, price_then
-from evalft.config import Config, load, shown_spec
+from evalft.config import Config, is_given, load, shown_spec
 from evalft.errors import UserError
 from evalft.preparing import Prepared, dev_requests, model_digests, prepare
 from evalft.progress import Progress
@@ -198,6 +198,11 @@ def _train(prepared: Prepared, train_here: bool, progress: Progress) -> Assessme
 
 def _check_training(config: Config) -> None:
     """What is wrong with the teacher, the base or the metric to train by is said before anything is asked."""
+    if config.task.metrics and is_given(config.task.metrics[0].name):
+        raise UserError(
+            f"task.metrics: {config.task.metrics[0].name} came with answers made elsewhere, so new answers have none to be "
+            "chosen by; list a metric that evalft computes first, such as token_f1"
+        )
     if config.task.metrics and config.task.metrics[0].name == "judge":
         raise UserError(
             "task.metrics: the first metric chooses pairs and stages, on answers that no judge has seen; list another "

@@ -121,7 +121,7 @@ def plan(
                 )
             )  # fmt: skip
             continue
-        if candidate.provider in ("hf", "fake"):
+        if candidate.provider in ("hf", "fake", "plugin"):
             weights = weights_gb(candidate.model_id)
             hours = hour_price(candidate, config) if candidate.provider == "hf" else None
             minutes = local_minutes(candidate, task, len(asked), tokens_in, tokens_out)

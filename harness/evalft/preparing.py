@@ -10,10 +10,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from evalft import candidates, judging, planning, prompts, scoring, shots, testset, usage_seen
+from evalft import candidates, judging, planning, plugins, prompts, scoring, shots, testset, usage_seen
 from evalft.candidates import recorded, structured
 from evalft.candidates.model_files import ModelFiles, reads_raw_input, share_that_fits
-from evalft.config import CandidateConfig, Config, ShotsConfig, digest, shown_spec
+from evalft.config import CandidateConfig, Config, ShotsConfig, digest, is_given, shown_spec
 from evalft.decision.reach import thresholds_in_doubt
 from evalft.errors import UserError
 from evalft.prompts import Request
@@ -55,6 +55,7 @@ def prepare(
         raise UserError(
             "no candidates: name one with --model openai:gpt-5-mini or --model hf:FOLDER, or under `candidates:`"
         )
+    _check_plugins(config)
     data = data or testset.load(config.task, limit=limit, split=split)
     config = config.model_copy(update={"task": scoring.with_metrics(data.task, config.thresholds)})
     scoring.check_columns(chain(data.test, data.dev, data.train), config.task)
@@ -123,13 +124,29 @@ def _free(name: str, config: Config) -> str:
 # ---------------------------------------------------------------- what is asked
 
 
+def _check_plugins(config: Config) -> None:
+    """Not while a config is read: a finished run is compared and shown where what it was made with is not installed."""
+    asked = [one for one in config.candidates if one.provider == "plugin"]
+    faults = [(f"candidate {one.name}", plugins.fault("candidates", one.model_id)) for one in asked]
+    faults += [("report.also", plugins.fault("reporters", name)) for name in config.report.also]
+    if found := [f"{where}: {fault}" for where, fault in faults if fault]:
+        raise UserError(*found)
+
+
 def _check_recorded(config: Config, data: TestSet) -> list[str]:
     """Answers made elsewhere against the test rows; a finished run can be decided on where their file is no more."""
     said, faults = list[str](), list[str]()
+    named = dict.fromkeys([*(spec.name for spec in config.task.metrics or ()), *config.thresholds])
+    given = [name for name in named if is_given(name)]
     for candidate in config.candidates:
+        if given and candidate.provider != "file":
+            faults.append(
+                f"{given[0]}: is a score that came with answers made elsewhere, and candidate {candidate.name} is asked here; "
+                "list a metric that evalft computes, such as exact_match"
+            )
         if candidate.provider == "file" and Path(candidate.model_id).is_file():
             try:
-                said += recorded.check(candidate, config.task, data.test, sampled_from=data.sampled_from)
+                said += recorded.check(candidate, config.task, data.test, sampled_from=data.sampled_from, given=given)
             except UserError as error:
                 faults += error.faults
     if faults:
@@ -168,7 +185,7 @@ def schema_bytes(config: Config) -> dict[str, int]:
     return {
         one.name: len(json.dumps(structured.response_format(task.type or "classification", task.labels or ())))
         for one in config.candidates
-        if one.provider not in ("hf", "file", "fake") and structured.is_asked_for(one, task)
+        if one.provider not in ("hf", "file", "fake", "plugin") and structured.is_asked_for(one, task)
     }
 
 
@@ -222,6 +239,8 @@ def _digests(config: Config, data: TestSet, requests: Mapping[str, Sequence[Requ
         [row.row.get(column) for row in chain(data.test, data.dev, data.train)]
         for column in scoring.answer_columns(task)
     ]
+    if versions := scoring.plugin_versions(task):
+        accepted.append([versions])
     unscored = {key: value for key, value in parts["task"].items() if key not in SCORING}
     return digest(parts | {"accepted": accepted}), digest(parts | {"task": unscored})
 

@@ -101,6 +101,8 @@ class Prediction:
     """Greedy decoding here chose a token where the two largest logits were closer than rounding may be."""
     batch: int | None = None
     """The same number: answered together, so that latency_s is one measurement. None: alone, or not known (older files)."""
+    scores: Mapping[str, float] | None = None
+    """Row scores that came with an answer made elsewhere, by metric ("tool/name")."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,7 +120,8 @@ def _shown(value: float | None) -> str:
 def read_again(outcome: Outcome, task: TaskConfig) -> Outcome:
     """The outcome as today's reader of answers sees its text. Label scoring has no text, and a refusal stays one."""
     read = isinstance(outcome, Prediction) or outcome.failure in READ_FAILURES
-    if outcome.text is None or not read:
+    judged = isinstance(outcome, Prediction) and outcome.scores is not None  # elsewhere, where it was read too
+    if outcome.text is None or not read or judged:
         return outcome
     reading = answers.read(outcome.text, outcome.finish_reason, task.type or "generation", task.labels or ())
     if reading.failure:

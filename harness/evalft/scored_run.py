@@ -21,7 +21,7 @@ def parse(name: str, usual: str | None = None) -> tuple[RunFolder, str]:
     Without a candidate: `usual` where the run has it, else the tuned one, else the only one, else the verdict's. Raises UserError where there is no such
     run or candidate, or several to choose from.
     """
-    folder, candidate = _folder(name)
+    folder, candidate = locate(name)
     summary = folder.read_json("summary")
     entries: dict[str, Any] = {entry["name"]: entry for entry in summary["candidates"]}
     if candidate is not None:
@@ -60,8 +60,9 @@ class Side:
         return f"{self.folder.path}:{self.candidate}"
 
 
-def _folder(name: str) -> tuple[RunFolder, str | None]:
-    """The longest part of `name` before a colon (or all of it) that is a run folder, and what follows."""
+def locate(name: str) -> tuple[RunFolder, str | None]:
+    """The longest part of `name` before a colon (or all of it) that is a run folder, and what follows. Raises UserError
+    where there is none."""
     colons = [i for i, character in enumerate(name) if character == ":"]
     for end in (len(name), *reversed(colons)):
         folder = RunFolder(Path(name[:end]))

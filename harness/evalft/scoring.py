@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from evalft import answers, metrics
-from evalft.config import MetricSpec, TaskConfig
+from evalft import answers, metrics, plugins
+from evalft.config import MetricSpec, TaskConfig, is_given
 from evalft.errors import UserError
 from evalft.metrics import cost, curves, judge, measure, probability, text
 from evalft.metrics import labels as label_metrics
@@ -158,15 +158,12 @@ def score(
     )
 
 
-def elected(
-    examples: Sequence[Example], outcomes: Sequence[Outcome], task: TaskConfig
-) -> dict[str, tuple[str, ...] | None]:
-    """By example id the labels that its answers come to; None where none can be read. Raises ValueError as score() does."""
+def elected(examples: Sequence[Example], outcomes: Sequence[Outcome], task: TaskConfig) -> dict[str, Vote]:
+    """By example id what its answers come to. Raises ValueError as score() does."""
     labels, task_type = _labels(task, examples), _type(task)
     per_example = _per_example(examples, outcomes)
     return {
-        example.id: _vote(several, labels, task_type).labels
-        for example, several in zip(examples, per_example, strict=True)
+        example.id: _vote(several, labels, task_type) for example, several in zip(examples, per_example, strict=True)
     }
 
 
@@ -202,6 +199,8 @@ def row_metric(task: TaskConfig) -> str:
 def row_scorer(task: TaskConfig) -> Callable[[Example, Outcome], float]:
     """Scores single outcomes as they arrive: the primary metric's row score, or right and wrong where it has none."""
     spec = _without_judge(_specs(task, ()))[0]
+    if is_given(spec.name):
+        return lambda _example, outcome: _given(spec.name, outcome)
     if task.type == "generation":
         score_text = text.row_scorer(spec, task.normalize)
         return lambda example, outcome: score_text(_text(outcome), example)
@@ -261,6 +260,8 @@ def check_gold(examples: Sequence[Example], task: TaskConfig) -> list[str]:
 def _check_gold_texts(examples: Sequence[Example], task: TaskConfig) -> Iterator[str]:
     targets = [str(example.target) for example in examples]
     for spec in _without_judge(_specs(task, ())):
+        if is_given(spec.name):
+            continue
         scores = text.row_scores(spec, targets, examples, task.normalize)
         for example, target, value in zip(examples, targets, scores, strict=True):
             # A target may be one of the lesser accepted answers; one that is not accepted at all is a mistake.
@@ -268,6 +269,12 @@ def _check_gold_texts(examples: Sequence[Example], task: TaskConfig) -> Iterator
                 yield f"{_where(example)}: its own target {_short(target)} scores {value:g} in {spec.name}"
             elif spec.name in ("exact_match", "contains") and not text.normalize(target, task.normalize):
                 yield f"{_where(example)}: task.normalize leaves nothing of the target {_short(target)}"
+
+
+def plugin_versions(task: TaskConfig, also: Iterable[str] = ()) -> dict[str, str]:
+    """Of the metrics that other packages bring, by name: another version may score otherwise. also: more metrics."""
+    names = {spec.name for spec in task.metrics or ()} | set(also)
+    return {name: plugins.version("metrics", name) for name in sorted(names) if plugins.is_one(name)}
 
 
 @cache
@@ -391,16 +398,26 @@ def _judge_texts(
         said = [_text(outcome) for several in per_example[rows] for outcome in several]
         asked = [example for example in examples[rows] for _ in range(samples)]
         for spec in _without_judge(specs):
-            scores = text.row_scores(spec, said, asked, task.normalize)
+            if is_given(spec.name):
+                scores = np.array([_given(spec.name, outcome) for several in per_example[rows] for outcome in several])
+            else:
+                scores = text.row_scores(spec, said, asked, task.normalize)
             values[spec.name][rows] = scores.reshape(-1, samples).mean(axis=1)
     found = {}
     for spec in specs:
-        exact = samples == 1 and spec.name in text.RIGHT_OR_WRONG
+        given = is_given(spec.name)
+        right_or_wrong = spec.name in text.RIGHT_OR_WRONG or (given and bool(np.isin(values[spec.name], (0, 1)).all()))
+        exact = samples == 1 and right_or_wrong
         if spec.name == "judge":
             found["judge"] = _by_judges(per_example, words)
         else:
             found[spec.name] = measure.share(values[spec.name] == 1) if exact else measure.mean(values[spec.name])
     return _Judged(found, support={})
+
+
+def _given(name: str, outcome: Outcome) -> float:
+    """The score that came with an answer; 0 for a failure, and where it has none."""
+    return (outcome.scores or {}).get(name, 0.0) if isinstance(outcome, Prediction) else 0.0
 
 
 def _by_judges(per_example: Sequence[Sequence[Outcome]], words: Words | None) -> Measure:
@@ -416,7 +433,7 @@ def _judge_labels(
     targets = Computed(len(examples), lambda row: _target_labels(examples[row]))
     voted = Spilled(
         lambda one: (one.labels, one.strict, one.probs and dict(one.probs), one.method, one.unseen),
-        lambda fields: _Vote(*fields),
+        lambda fields: Vote(*fields),
         (_vote(several, labels, task_type) for several in per_example),
     )
     rows = label_metrics.arrays(targets, (one.labels for one in voted), labels)
@@ -454,7 +471,7 @@ def _judge_labels(
 
 
 @dataclass(frozen=True)
-class _Vote:
+class Vote:
     """What a candidate's answers to one example come to; None where none can be read (strictly)."""
 
     labels: tuple[str, ...] | None
@@ -464,24 +481,24 @@ class _Vote:
     unseen: float | None = None
 
 
-def _vote(several: Sequence[Outcome], labels: Sequence[str], task_type: TaskType) -> _Vote:
+def _vote(several: Sequence[Outcome], labels: Sequence[str], task_type: TaskType) -> Vote:
     read = [one for one in several if isinstance(one, Prediction)]
     strict = [one for one in read if not one.rescued]
     if len(several) == 1:
         (one,) = read or (None,)
         if one is None:
-            return _Vote(None, None)
+            return Vote(None, None)
         said = one.labels or ()
-        return _Vote(said, None if one.rescued else said, one.probs, one.probs_method, one.unseen_mass)
+        return Vote(said, None if one.rescued else said, one.probs, one.probs_method, one.unseen_mass)
     if not read:
-        return _Vote(None, None)
+        return Vote(None, None)
     shares = _shares(read, labels)
     elected = _elected(shares, task_type)
     strictly = _elected(_shares(strict, labels), task_type) if strict else None
     if len({one.probs_method for one in read}) == 1 and all(one.probs for one in read):  # better than counting votes
         probs = {label: _mean(one.probs.get(label, 0.0) for one in read if one.probs) for label in labels}
-        return _Vote(elected, strictly, probs, read[0].probs_method, _mean(one.unseen_mass or 0.0 for one in read))
-    return _Vote(elected, strictly, shares, "vote")
+        return Vote(elected, strictly, probs, read[0].probs_method, _mean(one.unseen_mass or 0.0 for one in read))
+    return Vote(elected, strictly, shares, "vote")
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -1,7 +1,7 @@
 """The run folder: the API between stages, and the only module that knows its file names.
 
     config.yaml   manifest.json   predictions/<candidate>.jsonl   scores/<candidate>.jsonl   charts/<name>.csv
-    data/test.jsonl   summary.json   report.html   report.md   spending.jsonl   log.txt   lock
+    data/test.jsonl   summary.json   report.html   report.md   junit.xml   spending.jsonl   log.txt   lock
     data/expanded.jsonl, pairs.jsonl ...   adapters/<stage>/   stages.json
     batches/<candidate>.jsonl   what became of the batches that were sent (mode: batch)
     parts/<name>/     predictions and scores on other rows: the teacher's, the stages' on dev, samples for pairs;
@@ -36,6 +36,7 @@ NAMES = {
     "summary": "summary.json",
     "html": "report.html",
     "markdown": "report.md",
+    "junit": "junit.xml",
     "spending": "spending.jsonl",
     "log": "log.txt",
     "test": "data/test.jsonl",
@@ -240,6 +241,8 @@ def _outcome_data(outcome: Outcome) -> dict[str, Any]:
     data = _fields(outcome)
     if outcome.usage is not None:
         data["usage"] = _fields(outcome.usage)
+    if data.get("scores") is None:
+        data.pop("scores", None)
     return data
 
 

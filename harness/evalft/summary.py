@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from evalft import scoring
+from evalft import plugins, scoring
 from evalft.candidates.api import openai_base_url
 from evalft.config import CandidateConfig, Config, as_data, dump, shown_spec
 from evalft.decision.statuses import CandidateStatus
@@ -54,6 +54,7 @@ def manifest(config: Config, data: TestSet, digest: str, fresh: bool) -> dict[st
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "git_revision": _git_revision(),
+        "plugins": _plugins(config),
         "seeds": {"sample": 0, "shots": 0, "bootstrap": 0},
         "providers": {name: {"base_url": provider.base_url} for name, provider in config.providers.items()}
         | (
@@ -62,6 +63,14 @@ def manifest(config: Config, data: TestSet, digest: str, fresh: bool) -> dict[st
             else {}
         ),
     }
+
+
+def _plugins(config: Config) -> dict[str, str]:
+    """Version of each plug-in that the config names."""
+    asked = [one.model_id for one in config.candidates if one.provider == "plugin"]
+    found = {name: plugins.version("candidates", name) for name in asked}
+    found |= {name: plugins.version("reporters", name) for name in config.report.also}
+    return found | scoring.plugin_versions(config.task, config.thresholds)
 
 
 def resolved_config(config: Config, rows: TestSet, folder: Path) -> str:

@@ -33,7 +33,7 @@ def read(config: Config) -> dict[str, Seen]:
     return {
         one.name: Seen(**found[key])
         for one in config.candidates
-        if one.provider not in ("hf", "file", "fake") and (key := _key(one, config)) in found
+        if one.provider not in ("hf", "file", "fake", "plugin") and (key := _key(one, config)) in found
     }
 
 

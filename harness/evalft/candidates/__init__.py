@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from evalft import plugins
 from evalft.config import CandidateConfig, Config
 from evalft.prices import HourPrice, TokenPrice
 from evalft.prompts import Request
@@ -83,7 +84,7 @@ def build(
     max_tokens: int,
     dev: Sequence[tuple[Request, Collection[str]]] = (),
 ) -> Candidate:
-    """The candidate behind a spec: `openai:` and named providers, `hf:`, `file:`, `fake:`. Makes nothing ready yet."""
+    """The candidate behind a spec: `openai:` and named providers, `hf:`, `file:`, `plugin:`, `fake:`. Makes nothing ready yet."""
     task = config.task
     wanted = {spec.name for spec in task.metrics or ()} | set(config.thresholds)
     want_probs = any(name.startswith(("roc_auc", "pr_auc", "brier", "ece")) for name in wanted)
@@ -91,6 +92,10 @@ def build(
         from evalft.candidates.fake import FakeCandidate
 
         return FakeCandidate(candidate, task)
+    if candidate.provider == "plugin":
+        from evalft.candidates.plugin import PluginCandidate
+
+        return PluginCandidate(candidate, task)
     if candidate.provider == "file":
         from evalft.candidates.recorded import RecordedCandidate
 
@@ -127,6 +132,8 @@ def digest_parts(candidate: CandidateConfig, config: Config) -> dict[str, object
         from evalft.candidates.recorded import content_digest
 
         parts["model"] = content_digest(candidate.model) or candidate.model
+    if candidate.provider == "plugin":
+        parts["version"] = plugins.version("candidates", candidate.model_id)
     if candidate.provider == "hf":
         from evalft.candidates.model_files import ModelFiles
 

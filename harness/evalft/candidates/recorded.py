@@ -8,6 +8,7 @@ One row per answer, in any format that a test set may have (JSONL, JSON, CSV, TS
     probs                       {label: p}, or one column per label: probabilities, named `stated`
     cost_usd, latency_s, input_tokens, output_tokens
     batch                       rows that share it and their latency_s were answered together: one measurement of time
+    scores                      {"tool/name": 0..1}: row scores that another tool gave, for metrics of that name
     failure, message            how it failed, where it did: a run folder's predictions/*.jsonl is such a file
 """
 
@@ -104,10 +105,15 @@ class Answers:
 
 
 def check(
-    candidate: CandidateConfig, task: TaskConfig, rows: Sequence[Example], *, sampled_from: int | None
+    candidate: CandidateConfig,
+    task: TaskConfig,
+    rows: Sequence[Example],
+    *,
+    sampled_from: int | None,
+    given: Sequence[str] = (),
 ) -> list[str]:
     """Whether the file's answers fit the test rows; what was chosen or is missing, in plain lines. `task.id` is the test
-    set's id column, None where it has none. Raises UserError with every fault."""
+    set's id column, None where it has none. given: metrics whose scores come with the answers. Raises UserError with every fault."""
     found = read(candidate, task, None)
     where = f"candidate {candidate.name}: {found.path}"
     if found.by_id is None:
@@ -130,6 +136,16 @@ def check(
             f"{listed((row.id for row in rows), 3)}){hint}"
         )
     said = []
+    for name in given:
+        answered = [one.scores or {} for one in found.outcomes if isinstance(one, Prediction)]
+        without = sum(name not in scores for scores in answered)
+        if answered and without == len(answered):
+            there = listed(dict.fromkeys(known for scores in answered for known in scores), 10)
+            raise UserError(f"{where}: no answer has a score {name} (scores that are there: {there})")
+        if without:
+            said.append(
+                f"{candidate.name}: {without:,} of {len(answered):,} answers have no score {name} and count as 0"
+            )
     missing = [row.id for row in rows if row.id not in found.by_id]
     if missing:
         said.append(
@@ -251,6 +267,8 @@ class _Columns:
             if failure not in get_args(FailureKind):
                 raise BadValue(f"failure {str(failure)[:40]!r} is not one of {', '.join(get_args(FailureKind))}")
             return Failure("", 0, 0, failure, str(row.get("message") or ""), text=text, **same)
+        if (scores := _scores(row.get("scores"))) is not None and task.type == "generation":
+            return Prediction("", 0, 0, text or "", None, scores=scores, **same)  # read and judged where it was made
         probs = _probs(row, task, self.per_label) if self.probs or self.per_label else None
         given = row.get("labels") if self.labels else None
         labels = None if task.type == "generation" and given in (None, "") else _labels(given, task)
@@ -269,6 +287,22 @@ class _Columns:
         if reading.failure:
             return Failure("", 0, 0, reading.failure, reading.message, text=text, **same)
         return Prediction("", 0, 0, text, reading.labels, rescued=reading.rescued, **more, **same)
+
+
+def _scores(value: object) -> dict[str, float] | None:
+    if isinstance(value, str) and value.strip():
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise BadValue('scores is not JSON such as {"tool/metric": 1}') from None
+    if value in (None, ""):
+        return None
+    if not isinstance(value, dict):
+        raise BadValue("scores is not an object of metrics and numbers")
+    for name, score in value.items():
+        if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
+            raise BadValue(f"the score {name[:40]!r} is {score!r}, no number from 0 to 1")
+    return {str(name): float(score) for name, score in value.items()}
 
 
 def _read(text: str | None, same: Mapping[str, Any], task: TaskConfig) -> answers.Reading:

@@ -30,6 +30,7 @@ from evalft.config.sections import (
     digest,
     dump,
     holds_password,
+    is_given,
     parse_threshold,
     shown_spec,
 )
@@ -37,5 +38,5 @@ from evalft.config.sections import (
 __all__ = [
     "PROVIDER_KINDS", "CandidateConfig", "Config", "DecideConfig", "JudgeConfig", "LimitsConfig", "LoraConfig", "MetricSpec",
     "PriceConfig", "ProviderConfig", "ShotsConfig", "TaskConfig", "Threshold", "TuneConfig", "as_data", "build", "digest", "dump",
-    "holds_password", "load", "parse_threshold", "shown_spec",
+    "holds_password", "is_given", "load", "parse_threshold", "shown_spec",
 ]  # fmt: skip

@@ -40,12 +40,13 @@ def _candidate_faults(config: Config, i: int, known: Sequence[str], where: Where
     for setting in _without_effect(candidate):
         who = "a model that is asked over an API" if candidate.provider == "hf" else "an hf: model"
         why = "a file of answers is not asked anything" if candidate.provider == "file" else f"only {who} takes it"
+        why = "a plug-in does not take it" if candidate.provider == "plugin" else why
         yield f"{key}.{setting}: {why}; remove it"
     if not isinstance((candidate.extra_body or {}).get("chat_template_kwargs", {}), dict):
         yield f"{key}.extra_body.chat_template_kwargs: is a mapping of options"
     for field, instead in _overridden(candidate):
         yield f"{key}.extra_body.{field}: evalft sends it itself; {instead}"
-    if candidate.mode == "batch" and candidate.provider in ("hf", "fake"):
+    if candidate.mode == "batch" and candidate.provider in ("hf", "fake", "plugin"):
         yield f"{key}.mode: only a model that is asked over an API takes batch; remove it"
     for metric in config.thresholds:
         if candidate.mode == "batch" and metric.startswith("latency_"):
@@ -63,6 +64,8 @@ def _training_faults(config: Config, where: Where) -> Iterator[str]:
             f"{where('tune', 'base')}: tune.base: {config.tune.base!r} cannot be trained; only an open model can: hf:ID or "
             "hf:FOLDER"
         )
+    if (config.expand.teacher or "").startswith("plugin:"):
+        yield f"{where('expand', 'teacher')}: expand.teacher: a plug-in is a candidate only; name a model"
     if (config.expand.teacher or "").startswith("file:"):
         yield f"{where('expand', 'teacher')}: expand.teacher: a file of answers cannot be asked; name a model"
     if "generate" in (config.expand.methods or ()) and not config.expand.teacher:
@@ -107,6 +110,9 @@ def _without_effect(candidate: CandidateConfig) -> list[str]:
         return [key for key in given if key not in ("name", "model", "price")]
     if candidate.provider == "hf":
         return [key for key in ("reasoning_effort",) if key in given]
+    if candidate.provider == "plugin":
+        untaken = ("adapter", "revision", "num_beams", "dtype", "device", "reasoning_effort", "price")
+        return [key for key in untaken if key in given]
     return [key for key in ("adapter", "revision", "num_beams", "dtype", "device") if key in given]
 
 
@@ -126,6 +132,11 @@ def _judge_faults(config: Config, known: Sequence[str], where: Where) -> list[st
         f"{at}: judge.model: {judge.model}: a file of answers cannot be asked; name a model"
         for judge in config.judge.model
         if judge.provider == "file"
+    ]
+    faults += [
+        f"{at}: judge.model: {judge.model}: a plug-in is a candidate only; name a model"
+        for judge in config.judge.model
+        if judge.provider == "plugin"
     ]
     if not measured:
         faults.append(f"{at}: judge: nothing is judged; add `judge` to task.metrics, or remove the section")

@@ -26,7 +26,7 @@ from pydantic import (
 from evalft.records import TaskType
 from evalft.yaml_data import Number, WrittenInt
 
-PROVIDER_KINDS = ("openai", "hf", "file", "fake")
+PROVIDER_KINDS = ("openai", "hf", "file", "fake", "plugin")
 
 
 # ---------------------------------------------------------------- scalars
@@ -75,6 +75,11 @@ class MetricSpec(Section):
             ((name, options),) = value.items()
             return {"name": name, "options": options or {}}
         return value
+
+
+def is_given(metric: str) -> bool:
+    """Whether a metric's name is that of scores which came with answers made elsewhere: "tool/name"."""
+    return "/" in metric
 
 
 class TaskConfig(Section):
@@ -309,6 +314,10 @@ class TuneConfig(Section):
 class GateConfig(Section):
     margin: Annotated[Float, Field(ge=0)] = 0.0
     tolerance: Annotated[Float, Field(ge=0)] | None = None
+    cost_margin: Annotated[Float, Field(ge=0)] | None = None
+    """By what share of the baseline's cost per query the run's may be more; None: it is shown, not judged."""
+    latency_margin: Annotated[Float, Field(ge=0)] | None = None
+    """The same of its latency, p50 and p95."""
     undecided: Literal["pass", "fail"] = "pass"
 
 
@@ -328,6 +337,8 @@ class PricesConfig(Section):
 
 class ReportConfig(Section):
     examples: Literal["none", "failures", "all"] = "all"
+    also: list[Text] = []
+    """Reporters of installed packages, package:name, beside report.html and report.md."""
 
 
 @dataclass(frozen=True, slots=True)

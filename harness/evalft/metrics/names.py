@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from evalft.config import MetricSpec
+from evalft import plugins
+from evalft.config import MetricSpec, is_given
 from evalft.records import TaskType
 
 Average = Literal["micro", "macro", "weighted", "samples", "positive", "binary"]
@@ -135,6 +136,15 @@ def check_thresholds(names: Sequence[str], specs: Sequence[MetricSpec], task_typ
 
 
 def _unknown(name: str, task_type: TaskType, also: Sequence[str] = ()) -> str | None:
+    if is_given(name):
+        return (
+            None
+            if task_type == "generation"
+            else "a score that came with answers is of texts, and this task has labels"
+        )
+    if plugins.is_one(name):
+        score_texts = None if task_type == "generation" else "a plug-in scores texts, and this task has labels"
+        return score_texts or plugins.fault("metrics", name)
     known = [*available(task_type), *also]
     if name in known:
         return None
@@ -149,6 +159,8 @@ def _unknown(name: str, task_type: TaskType, also: Sequence[str] = ()) -> str | 
 
 
 def _wrong_options(spec: MetricSpec) -> str | None:
+    if plugins.is_one(spec.name):
+        return None  # its own to check
     known = _OPTIONS.get(spec.name, ())
     for option in spec.options:
         if option not in known:

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from evalft import plugins
 from evalft.config import MetricSpec
 from evalft.errors import UserError
 from evalft.metrics.measure import Floats
@@ -58,6 +59,8 @@ Scorer = Callable[[Sequence[str], Sequence[Example]], Sequence[float]]
 
 def _scorer(spec: MetricSpec, normalizers: Sequence[str]) -> Scorer:
     options: Mapping[str, Any] = spec.options
+    if plugins.is_one(spec.name):
+        return partial(_by_plugin, spec)
     if spec.name in ("bleu", "chrf", "rouge"):
         return _shipped(spec.name)
     if spec.name == "regex":
@@ -266,6 +269,22 @@ def _unfenced(text: str) -> str:
     if text.startswith("```") and text.endswith("```") and "\n" in text:
         return text.partition("\n")[2].removesuffix("```")
     return text
+
+
+def _by_plugin(spec: MetricSpec, answers: Sequence[str], examples: Sequence[Example]) -> Sequence[float]:
+    """The plug-in's row scores, once they are what row scores are. Raises UserError that names it."""
+    plugin = plugins.load("metrics", spec.name)
+    found = plugin(list(answers), list(examples), **spec.options)
+    try:
+        scores = [float(one) for one in found]
+    except (TypeError, ValueError):
+        raise plugin.wrong(f"gave {found!r:.80}, not a list of numbers") from None
+    if len(scores) != len(examples):
+        raise plugin.wrong(f"gave {len(scores):,} scores for {len(examples):,} answers")
+    for score, example in zip(scores, examples, strict=True):
+        if not 0 <= score <= 1:  # nan is not either
+            raise plugin.wrong(f"gave {score:g} for example {example.id!r}; a row score is a number from 0 to 1")
+    return scores
 
 
 def _shipped(name: str) -> Scorer:

@@ -32,6 +32,8 @@ def _of_candidate(
         return f"{name} → this machine: {rows:,} rows; no row was sent anywhere"
     if provider == "file":
         return f"{name} → nowhere: its answers were read from a file; evalft sent no row anywhere"
+    if provider == "plugin":
+        return f"{name} → the plug-in {model}: {rows:,} rows; what it did with them is not known here"
     where = (manifest.get("providers") or {}).get(provider)
     url = where.get("base_url") if isinstance(where, Mapping) else where
     cached = (entry.get("cache") or {}).get("answers", 0)
