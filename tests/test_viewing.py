@@ -363,11 +363,17 @@ def _answers(every: int) -> Any:
 
 def _assess(tmp_path: Path, name: str, base_url: str, **more: Any) -> Path:
     rows = [
-        {"id": f"canary-{name}-{i}", "text": f"canary question {i}", "label": f"canary right {i}"} for i in range(60)
+        {
+            "id": f"canary-{name}-{i}",
+            "text": f"canary question {i}",
+            "label": f"canary right {i}",
+            "team": f"canary team {i % 2}",
+        }
+        for i in range(60)
     ]
     (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = {
-        "task": {"test": f"{name}.jsonl", "input": "text", "target": "label", "type": "generation", "prompt": "{{ text }}", "id": "id"},
+        "task": {"test": f"{name}.jsonl", "input": "text", "target": "label", "type": "generation", "prompt": "{{ text }}", "slices": ["team"], "id": "id"},
         "providers": {"mock": {"base_url": base_url}},
         "candidates": [{"name": "mock", "model": "mock:m", "price": {"input": 1.0, "output": 2.0}}],
     }  # fmt: skip
@@ -392,6 +398,7 @@ def test_two_runs_are_compared_as_evalft_diff_does_with_the_rows_of_both(two: Pa
     assert status == 200 and diffing.sentence(found) in said
     for name, one in found.comparison.metrics.items():
         assert all(cell in said for cell in diffing.cells(name, one, found.adjusted.get(name)))
+    assert all(name in said for name in found.slices) and len(found.slices) == 2
     fixed = found.comparison.ids("fixed")
     assert len(fixed) == 20 and not found.comparison.ids("broken")
     articles = re.findall(r'<article class="example".*?</article>', page, re.DOTALL)

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from evalft.diffing import Diff
 from evalft.reporting.examples import Change, Columns, ShownRow, lines, shown_row
+from evalft.scored_run import Side, read
 from evalft.store import RunFolder
 
 MAX_SHOWN = 50
 """Of a kind."""
+
+
+def side(run: RunFolder, candidate: str) -> Side:
+    """As diffing takes it; without slices where report.examples is none: their names are what rows hold."""
+    found = read(run, candidate)
+    if found.summary.get("report_examples") != "none":
+        return found
+    return replace(found, examples=[replace(example, slices={}) for example in found.examples])
 
 
 def changed_rows(base: tuple[RunFolder, str], new: tuple[RunFolder, str], diff: Diff) -> tuple[list[ShownRow], str]:

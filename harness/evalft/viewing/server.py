@@ -23,9 +23,8 @@ from aiohttp import web
 from evalft import diffing, numbers
 from evalft.errors import EvalftError, UserError
 from evalft.reporting import examples, html
-from evalft.scored_run import read
 from evalft.store import RunFolder
-from evalft.viewing.pairs import changed_rows
+from evalft.viewing.pairs import changed_rows, side
 from evalft.viewing.rows import Query, Rows
 from evalft.viewing.runs import Run, Runs, require, why
 
@@ -70,7 +69,7 @@ def app(places: Sequence[Path], port: int) -> web.Application:
         "/runs/{id}": pages.examples,
         "/runs/{id}/report": pages.report,
     }.items():
-        found.router.add_get(path, page, allow_head=False)
+        found.router.add_get(path, page)
     return found
 
 
@@ -166,7 +165,7 @@ class _Pages:
 
     async def compare(self, request: web.Request) -> web.Response:
         base, new = [await self._side(request.query.get(name, "")) for name in ("base", "new")]
-        found = await _in_thread(lambda: diffing.between(read(*base), read(*new)))
+        found = await _in_thread(lambda: diffing.between(side(*base), side(*new)))
         rows, note = await _in_thread(changed_rows, base, new, found)
         metrics = [diffing.cells(name, one, found.adjusted.get(name)) for name, one in found.comparison.metrics.items()]
         slices = [diffing.cells(name, one, found.adjusted.get(name)) for name, one in found.slices.items()]
