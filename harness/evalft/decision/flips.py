@@ -89,10 +89,11 @@ def _tighter(evidence: Sequence[Evidence], setting: Setting, threshold: Threshol
         thresholds = _with(setting.thresholds, tight)
         then = cheapest_passing(evidence, thresholds, setting.alpha)
         if then is not now:
-            instead = "no candidate would" if then is None else f"{then.label} would be shipped instead"
+            others = ", nor would any other" if len(evidence) > 1 else ""
+            instead = others if then is None else f", {then.label} would be shipped instead"
             own = _last_end(evidence, now, thresholds, tight, setting.alpha)
             decides = own if meets(own.end, threshold) else crossed
-            said = f"{now.label} would no longer be shown to pass, {instead}"
+            said = f"{now.label} would no longer be shown to pass{instead}"
             return f"{_said(tight, tighter=True)}: {said}; {decides.said(threshold, tight)}"
     return None
 
