@@ -17,6 +17,7 @@ from evalft.decision.evidence import COST, Evidence, Setting
 from evalft.decision.reach import in_unit_interval
 from evalft.decision.statuses import by_cost, cheapest_passing, fails_at, meets, optimistic, passing, pessimistic
 from evalft.decision.wording import (
+    end_text,
     listed,
     metric_name,
     next_above,
@@ -122,7 +123,7 @@ class _End:
 
     def said(self, *bounds: Threshold) -> str:
         """With as many digits as keep it on its side of each bound."""
-        end = max((quantity(bound.metric, self.end, bound.bound) for bound in bounds), key=len)
+        end = max((end_text(self.one, bound, self.end) for bound in bounds), key=len)
         side = "lower" if bounds[0].op == ">=" else "upper"
         return f"the {side} end of {self.one.name} is {end} at level {self.level:.3g}"
 

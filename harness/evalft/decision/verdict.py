@@ -30,7 +30,17 @@ from evalft.decision.statuses import (
     pessimistic,
 )
 from evalft.decision.tuning import TRAIN_ROWS, Condition, cost_warning, tune_conditions, volume_flip
-from evalft.decision.wording import count, interval_text, listed, metric_name, number, percent, quantity, undecided_text
+from evalft.decision.wording import (
+    count,
+    end_text,
+    interval_text,
+    listed,
+    metric_name,
+    number,
+    percent,
+    quantity,
+    undecided_text,
+)
 from evalft.records import Verdict
 from evalft.stats.paired import paired_difference
 
@@ -143,7 +153,7 @@ class _Rules:
         level = next(iter(self._status(one).thresholds.values())).pass_level
         ends = [
             f"{metric_name(threshold.metric)} {'lower' if threshold.op == '>=' else 'upper'} end "
-            f"{quantity(threshold.metric, pessimistic(one, threshold, level), threshold.bound)}"
+            f"{end_text(one, threshold, pessimistic(one, threshold, level))}"
             for threshold in self.setting.thresholds
         ]
         return [f"they also hold at level {level:.3g}, corrected for {len(self.evidence)} candidates: {listed(ends)}"]

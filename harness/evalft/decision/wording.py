@@ -84,7 +84,7 @@ def undecided_text(one: Evidence, threshold: Threshold, result: ThresholdResult,
     text = interval_text(one, threshold, confidence)
     end = pessimistic(one, threshold, result.pass_level)
     if result.status == "pass" and not meets(end, threshold):
-        shown = quantity(threshold.metric, end, threshold.bound)
+        shown = end_text(one, threshold, end)
         return f"{text}, which does not hold at the level corrected for several candidates (end {shown})"
     if result.status == "fail":
         return f"{text}, missed by this interval but not at the level corrected for several thresholds"
@@ -92,6 +92,12 @@ def undecided_text(one: Evidence, threshold: Threshold, result: ThresholdResult,
     if result.reason and measured is not None and measured.value is not None:
         return f"{text}, undecided: {result.reason}"
     return text
+
+
+def end_text(one: Evidence, threshold: Threshold, end: float) -> str:
+    """A pessimistic end as tables show it: rounded outwards, on its own side of the threshold."""
+    measured, unit = one.intervals[threshold.metric].value, numbers.unit_of(threshold.metric)
+    return numbers.end(end, "low" if threshold.op == ">=" else "high", unit, beside=measured, threshold=threshold)
 
 
 def percent(share: float) -> str:
