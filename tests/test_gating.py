@@ -157,6 +157,15 @@ def test_metrics_with_a_threshold_are_judged_and_costs_by_theirs(tmp_path: Path)
     assert found.verdict == "pass"
 
 
+def test_the_thresholds_are_those_of_the_present_config_whatever_was_tried_with_decide(tmp_path: Path) -> None:
+    run = assess(tmp_path / "one", rows_of(90), task=ACCURACY)
+    file, present = written(f"{run}:good", tmp_path), run / "config.yaml"
+    tight = config.load(present, [], {"thresholds.cost_per_query": "<= 0.000000001", "thresholds.accuracy": ">= 0.1"})
+    pipeline.decide_again(run, tight)
+    assert [one.name for one in gating.gate(file, f"{run}:good").metrics] == ["accuracy", "cost_per_query"]
+    assert [one.name for one in gating.gate(file, f"{run}:good", present).metrics] == ["accuracy"]
+
+
 # ---------------------------------------------------------------- what is no answer
 
 

@@ -121,7 +121,7 @@ def conclude(
             extra_metrics=[threshold.metric for threshold in config.parsed_thresholds],
             words=judged.words.get(name) if judged else None,
         )
-        if config.task.slices or config.task.group:
+        if config.task.slices and config.report.examples != "none":  # their values are text of rows
             slices[name] = _slices(test, scored[name])
         if given[name].not_asked:
             scored[name] = _not_settled(scored[name], given[name].not_asked, len(outcomes))

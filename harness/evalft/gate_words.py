@@ -135,7 +135,8 @@ def facts(gate: Gate) -> Sequence[str]:
     """What was compared, what changed, what is to be known beside."""
     lines = [
         f"{gate.matched:,} rows matched by content; positive is better; a regression is a change shown to be below {_margin(gate)} "
-        f"(gate.margin) at {numbers.confidence(gate.confidence)}"
+        f"(gate.margin) at {numbers.confidence(gate.confidence)}: p is of that side alone, and at most "
+        f"{(1 - gate.confidence) / 2:.3g} shows one"
     ]
     if gate.only_baseline:
         lines.append(f"{gate.only_baseline:,} rows of the baseline are not in the run")

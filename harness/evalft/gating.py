@@ -31,7 +31,8 @@ from numpy.typing import NDArray
 from evalft import baselines, config, errors, scoring
 from evalft.baselines import Baseline, Row, Said
 from evalft.comparison import difference_of, value_of
-from evalft.config import MetricSpec
+from evalft.config import MetricSpec, Threshold, parse_threshold
+from evalft.decision.statuses import meets
 from evalft.errors import UserError
 from evalft.metrics.names import COSTS, PROBABILISTIC, lower_is_better
 from evalft.pipeline import SPLIT_SHARE
@@ -118,7 +119,12 @@ def gate(baseline: Path, run: str, present: Path | None = None) -> Gate:
     pairs, only_baseline, only_run = _matched(known, side)
     confidence = float(side.summary["confidence"] or 0.95)
     said = baselines.said_of(side)
-    metrics = _metrics(known, side, pairs, said)
+    thresholds = (  # those of the present config; without one, those that the run was last decided under
+        {threshold.metric: threshold for threshold in settings.parsed_thresholds}
+        if present
+        else {name: parse_threshold(name, text) for name, text in (side.summary["thresholds"] or {}).items()}
+    )
+    metrics = _metrics(known, side, pairs, said, thresholds)
     slices = _slices(known, side, pairs, next(iter(metrics)))
     margin, tolerance = settings.gate.margin, settings.gate.tolerance
     levels = {name: _level(one.difference, margin) for name, one in {**metrics, **slices}.items()}
@@ -130,8 +136,11 @@ def gate(baseline: Path, run: str, present: Path | None = None) -> Gate:
     judged = [_judgement(name, one, corrected[name], confidence, tolerance, same) for name, one in metrics.items()]
     beside = []
     for found in (
-        _judged_cost(side, costs, corrected.get(COST), confidence, settings.gate.cost_margin),
-        *(_judged_latency(side, known, name, settings.gate.latency_margin) for name in ("latency_p50", "latency_p95")),
+        _judged_cost(side, costs, corrected.get(COST), confidence, settings.gate.cost_margin, thresholds.get(COST)),
+        *(
+            _judged_latency(side, known, name, settings.gate.latency_margin, thresholds.get(name))
+            for name in ("latency_p50", "latency_p95")
+        ),
     ):
         if found.verdict:
             judged.append(found)
@@ -227,9 +236,11 @@ class _Compared:
     """More is better."""
 
 
-def _metrics(known: Baseline, side: Side, pairs: Pairs, said: Said) -> dict[str, _Compared]:
+def _metrics(
+    known: Baseline, side: Side, pairs: Pairs, said: Said, thresholds: Mapping[str, Threshold]
+) -> dict[str, _Compared]:
     """The judged metrics, by the row scores where rows have one, else by the labels that were given."""
-    wanted = [name for name in side.entry["thresholds"] or {} if name not in COSTS] or [scoring.primary(side.task)]
+    wanted = [name for name in thresholds if name not in COSTS] or [scoring.primary(side.task)]
     groups = scoring.group_numbers([example for _, example in pairs])
     found = {}
     for name in wanted:
@@ -385,9 +396,14 @@ def _saved(before: NDArray[np.float64], after: NDArray[np.float64], groups: NDAr
 
 
 def _judged_cost(
-    side: Side, one: _CostCompared, p_regression: float | None, confidence: float, margin: float | None
+    side: Side,
+    one: _CostCompared,
+    p_regression: float | None,
+    confidence: float,
+    margin: float | None,
+    threshold: Threshold | None,
 ) -> Judgement:
-    verdict, reasons = _by_threshold(side, COST)
+    verdict, reasons = _by_threshold(side.entry["cost_per_query_usd"], threshold)
     if margin is not None:
         reasons.append(f"held against {1 + margin:g} times the baseline's cost (gate.cost_margin)")
         by_margin: Judged = "undecided"
@@ -406,14 +422,16 @@ def _judged_cost(
     )  # fmt: skip
 
 
-def _judged_latency(side: Side, known: Baseline, name: str, margin: float | None) -> Judgement:
+def _judged_latency(
+    side: Side, known: Baseline, name: str, margin: float | None, threshold: Threshold | None
+) -> Judgement:
     """A percentile has no part in a row, and seconds are the machine's of the day: the two intervals are compared, and
     differ where they do not overlap, which errs less often than the run's confidence says."""
     before, after = (
         (found or {}).get(name.removeprefix("latency_")) or {"value": None, "low": None, "high": None}
         for found in (known.head.get("latency_s"), side.entry["latency_s"])
     )
-    verdict, reasons = _by_threshold(side, name)
+    verdict, reasons = _by_threshold(after, threshold)
     if margin is not None:
         reasons.append(f"its interval is held against {1 + margin:g} times the baseline's (gate.latency_margin)")
         by_margin: Judged = "undecided"
@@ -428,10 +446,20 @@ def _judged_latency(side: Side, known: Baseline, name: str, margin: float | None
     return Judgement(name, before["value"], after["value"], None, None, None, 1.0, None, verdict, reason)
 
 
-def _by_threshold(side: Side, name: str) -> tuple[Judged | None, list[str]]:
-    verdicts: Mapping[str, Judged] = {"pass": "pass", "fail": "regression", "undecided": "undecided"}
-    found = (side.entry["thresholds"] or {}).get(name)
-    return (verdicts[found["status"]], [f"held against its threshold ({found['require']})"]) if found else (None, [])
+def _by_threshold(measured: Mapping[str, Any], threshold: Threshold | None) -> tuple[Judged | None, list[str]]:
+    """What the run's interval says of the present threshold, whatever the run was last decided under."""
+    if threshold is None:
+        return None, []
+    unbounded = measured.get("unbounded") or ()
+    low, high = (None if side in unbounded else measured[side] for side in ("low", "high"))
+    ends = {">=": (low, high), "<=": (high, low)}
+    against, in_favour = ends[threshold.op]
+    verdict: Judged = "undecided"
+    if against is not None and meets(against, threshold):
+        verdict = "pass"
+    elif in_favour is not None and not meets(in_favour, threshold):
+        verdict = "regression"
+    return verdict, [f"held against its threshold ({threshold.require})"]
 
 
 def _worse(one: Judged | None, other: Judged) -> Judged:

@@ -66,13 +66,14 @@ def interval(
     low, high = (x if x is not None and math.isfinite(x) else None for x in (low, high))
     if value is None or (low is None and high is None):
         return NO_INTERVAL
+    beside = value or max(abs(low or 0.0), abs(high or 0.0))  # of a change of 0, the ends say how fine it is known
     if high is None:
-        return f"at least {end(low, 'low', unit, beside=value, threshold=threshold)}"
+        return f"at least {end(low, 'low', unit, beside=beside, threshold=threshold)}"
     if low is None:
-        return f"at most {end(high, 'high', unit, beside=value, threshold=threshold)}"
+        return f"at most {end(high, 'high', unit, beside=beside, threshold=threshold)}"
     return (
-        f"{end(low, 'low', unit, beside=value, threshold=threshold)} to "
-        f"{end(high, 'high', unit, beside=value, threshold=threshold)}"
+        f"{end(low, 'low', unit, beside=beside, threshold=threshold)} to "
+        f"{end(high, 'high', unit, beside=beside, threshold=threshold)}"
     )
 
 

@@ -1,4 +1,4 @@
-"""A candidate's row scores by slice: each value of each slice column, and each group, with intervals."""
+"""A candidate's row scores by slice: each value of each slice column, with intervals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ LEAST_ROWS = 10
 """A slice with fewer shows nothing of its own."""
 MOST = 20
 """Slices of one column; of more, those with the most rows."""
-GROUP = "group"
 
 
 @dataclass(frozen=True)
@@ -46,13 +45,11 @@ def by_slice(
     groups: NDArray[np.int_] | None,
 ) -> Slices:
     """scores: (n,) of the rows; bounds: the least and largest that a score can be; groups: (n,) of rows that are not
-    independent. Within one group its rows are all there is to know, and count each."""
+    independent."""
     rows: dict[tuple[str, str], list[int]] = defaultdict(list)
     for row, example in enumerate(examples):
         for column, value in example.slices.items():
             rows[column, value].append(row)
-        if example.group is not None:
-            rows[GROUP, example.group].append(row)
     small = {name for name, members in rows.items() if len(members) < LEAST_ROWS}
     kept: list[tuple[str, str]] = []
     for column in dict.fromkeys(column for column, _ in rows):
@@ -62,7 +59,7 @@ def by_slice(
     found = []
     for column, value in kept:
         members = rows[column, value]
-        apart = None if groups is None or column == GROUP else groups[members]
+        apart = None if groups is None else groups[members]
         found.append(Slice(column, value, _interval(scores[members], bounds, apart)))
     return Slices(
         found=tuple(found),

@@ -123,6 +123,10 @@ class RunFolder:
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
+            if name == "summary" and self.exists():
+                raise UserError(
+                    f"{self.path}: has no result yet; `evalft assess {self.path}` goes on with it"
+                ) from None
             raise UserError(f"{path}: no such file; is {self.path} a run folder?") from None
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: cannot be read: {error}") from None

@@ -100,7 +100,7 @@ class Answers:
         """The answer to one test row; one that is not there is the failure `empty`, of unknown cost."""
         position = index if self.by_id is None else self.by_id.get(id)
         if position is None or position >= len(self.outcomes):
-            return Failure(id, index, 0, "empty", f"{self.path} {NO_ANSWER}", cost_usd=None, tries=0)
+            return Failure(id, index, 0, "empty", f"{self.path} {NO_ANSWER}", cost_usd=None)
         return replace(self.outcomes[position], id=id, index=index)
 
 

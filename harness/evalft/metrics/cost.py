@@ -30,7 +30,9 @@ def measured(per_example: Sequence[Sequence[Outcome]]) -> dict[str, Measure]:
         for one in several:
             answers += 1
             unknown += one.cost_usd is None
-            never_given += one.cost_usd is None and isinstance(one, Failure) and one.tries == 0
+            never_given += (
+                one.cost_usd is None and isinstance(one, Failure) and one.failure == "empty" and one.usage is None
+            )
             costs[row] += one.cost_usd or 0.0
             if one.usage and one.usage.estimated and one.cost_usd:
                 worst_cases, worst_cases_usd = worst_cases + 1, worst_cases_usd + one.cost_usd
@@ -51,7 +53,7 @@ def measured(per_example: Sequence[Sequence[Outcome]]) -> dict[str, Measure]:
     )
     if unknown:
         why = (
-            f"{never_given:,} of {answers:,} answers are not there, so what they cost is not known"
+            f"{never_given:,} of {answers:,} answers are missing or blank, so what they cost is not known"
             if never_given == unknown
             else f"the cost of {unknown:,} of {answers:,} answers is not known (price, or a column cost_usd, gives it)"
         )

@@ -296,7 +296,7 @@ def slices(found: Sliced | None, thresholds: Mapping[str, Threshold], who: Who) 
         data=alt.InlineData(values=data),
     ).properties(width=WIDTH - 100, height=alt.Step(max(14, STEP // (candidates + 1)), **{"for": "offset"}))
     description = (
-        f"{metric} by slice and group, with intervals; first those where {who.in_a_line(found.leading)} does worst. Of many slices "
+        f"{metric} by slice, with intervals; first those where {who.in_a_line(found.leading)} does worst. Of many slices "
         "some look bad by chance."
     )
     return Chart(

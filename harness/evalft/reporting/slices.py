@@ -1,4 +1,4 @@
-"""`slices` of summary.json: the row metric by slice and group, worst first."""
+"""`slices` of summary.json: the row metric by slice, worst first."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def weighted(
         times = np.ones(group_count)
 
     if member is not None and group_count < MIN_GROUPS_TO_RESAMPLE:
-        found = _jackknife_t(value, n, left_out)
+        found = _jackknife_t(value, n, left_out, np.bincount(member))
     else:
         found = _bootstrap(value, n, _evaluate(statistic, _resamples(counts, n, units, seed)), left_out, times)
     if found.ends is unbounded:
@@ -108,9 +108,11 @@ def mean(
     *,
     bounds: tuple[float, float] | None = None,
     groups: ArrayLike | None = None,
+    student: bool = False,
     seed: int = 0,
 ) -> Interval:
-    """The mean of row scores (n,). bounds: of the score; None for an amount without a scale (cost): no exact ends."""
+    """The mean of row scores (n,). bounds: of the score; None for an amount without a scale (cost): no exact ends. student:
+    see `weighted`."""
     values = np.asarray(values, dtype=np.float64)
     n = values.size
     if n == 0:
@@ -125,6 +127,7 @@ def mean(
         bounds=bounds,
         groups=groups,
         jackknife=(values.sum() - values) / (n - 1) if n > 1 else None,
+        student=student,
         seed=seed,
     )
     return _widen_about_the_usual(found, values, bounds, groups)
@@ -309,8 +312,10 @@ def _acceleration(left_out: Floats, times: Floats) -> float:
     return float(np.sum(times * distance**3)) / (6 * math.sqrt(squares) ** 3)
 
 
-def _jackknife_t(value: float, n: int, left_out: Floats) -> Interval:
+def _jackknife_t(value: float, n: int, left_out: Floats, sizes: NDArray[np.int_]) -> Interval:
+    """sizes (G,): rows of each group. Groups of unlike size count as fewer: Kish (1965), "Survey Sampling", n^2 / sum of m^2."""
     groups = left_out.size
+    degrees = max(1.0, n**2 / float(np.sum(sizes.astype(np.float64) ** 2)) - 1)
     if np.isnan(left_out).any():
         reason = "not defined without one of its groups: the spread between groups is not known"
         return Interval(value, n, "jackknife_t", reason=reason)
@@ -319,7 +324,7 @@ def _jackknife_t(value: float, n: int, left_out: Floats) -> Interval:
     def ends(alpha: float) -> tuple[float, float]:
         from scipy.special import stdtrit
 
-        half = -float(stdtrit(groups - 1, alpha)) * error
+        half = -float(stdtrit(degrees, alpha)) * error
         return value - half, value + half
 
     return Interval(value, n, "jackknife_t", ends)

@@ -50,7 +50,7 @@ def paired_difference(before: ArrayLike, after: ArrayLike, groups: ArrayLike | N
     if n and groups is None and _right_or_wrong(before) and _right_or_wrong(after):
         both = int(np.sum((before == 1) & (after == 1)))
         return Interval((better - worse) / n, n, "newcombe", _newcombe(both, better, worse, n))
-    found = mean(difference, groups=groups, seed=seed)
+    found = mean(difference, groups=groups, student=groups is not None, seed=seed)
     if n == 0 or better + worse >= FEW_ROWS or found.ends is unbounded:
         return found
     scale = max(1.0, float(np.abs(difference).max()))
