@@ -112,6 +112,14 @@ def test_costs_are_those_given_or_tokens_at_the_price(tmp_path: Path) -> None:
     assert (found["value"], found["basis"]) == (pytest.approx(120 / 1e6), "override")
 
 
+def test_rows_that_repeat_one_another_share_their_answer(tmp_path: Path) -> None:
+    rows = [*ROWS, ROWS[0]]
+    write(tmp_path / "answers.jsonl", [right(row) for row in ROWS])
+    result = pipeline.assess(built(tmp_path, rows), out=tmp_path / "run")
+    assert entry(result)["coverage"]["failures"] == {} and entry(result)["coverage"]["total"] == len(rows)
+    assert entry(result)["metrics"]["accuracy"]["value"] == 1
+
+
 def test_rows_without_an_answer_are_failures_and_are_named(tmp_path: Path) -> None:
     priced = [right(row, cost_usd=0.1) for row in ROWS[2:]]
     result = assessed(tmp_path, [*priced, {"id": "stranger", "text": "ham"}])
@@ -120,6 +128,7 @@ def test_rows_without_an_answer_are_failures_and_are_named(tmp_path: Path) -> No
     shown = io.StringIO()
     terminal.show(result.path, Console(file=shown, width=80))
     assert "failures: empty 2 (2 of them not in the file of answers)" in " ".join(shown.getvalue().split())
+    assert entry(result)["metrics"]["accuracy"]["low"] is not None, "they were asked, and failed"
     notes = "\n".join(result.summary["notes"])
     assert "2 test rows have no answer" in notes and "r0, r1" in notes and "stranger" in notes
 

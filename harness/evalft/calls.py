@@ -159,6 +159,7 @@ def _configured(
     out: Place | None,
 ) -> tuple[Config, Path | None]:
     folder = None if out is None else Path(out)
+    models = (models,) if isinstance(models, str) else models
     extra = _extra(thresholds, settings)
     if not isinstance(source, Config):
         return sources.configure(None if source is None else Path(source), out=folder, models=models, extra=extra)

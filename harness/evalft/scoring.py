@@ -260,7 +260,7 @@ def check_gold(examples: Sequence[Example], task: TaskConfig) -> list[str]:
 def _check_gold_texts(examples: Sequence[Example], task: TaskConfig) -> Iterator[str]:
     targets = [str(example.target) for example in examples]
     for spec in _without_judge(_specs(task, ())):
-        if is_given(spec.name):
+        if is_given(spec.name) or plugins.is_one(spec.name):  # a plug-in's need not be about the target
             continue
         scores = text.row_scores(spec, targets, examples, task.normalize)
         for example, target, value in zip(examples, targets, scores, strict=True):

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -96,12 +97,21 @@ class Answers:
     """Position by id; None: the file has no ids."""
     choices: list[str]
 
+    def own_id(self, id: str) -> str:
+        """The id that the file may know a test row by: rows that repeat one another share an answer."""
+        return id if self.by_id is None or id in self.by_id else _first_of(id)
+
     def outcome(self, id: str, index: int) -> Outcome:
         """The answer to one test row; one that is not there is the failure `empty`, of unknown cost."""
-        position = index if self.by_id is None else self.by_id.get(id)
+        position = index if self.by_id is None else self.by_id.get(self.own_id(id))
         if position is None or position >= len(self.outcomes):
             return Failure(id, index, 0, "empty", f"{self.path} {NO_ANSWER}", cost_usd=None)
         return replace(self.outcomes[position], id=id, index=index)
+
+
+def _first_of(id: str) -> str:
+    """Of a row that repeats another one (`t7#2`), the id of that one (`t7`): what answers it answers both."""
+    return re.sub(r"#\d+$", "", id)
 
 
 def check(
@@ -146,7 +156,7 @@ def check(
             said.append(
                 f"{candidate.name}: {without:,} of {len(answered):,} answers have no score {name} and count as 0"
             )
-    missing = [row.id for row in rows if row.id not in found.by_id]
+    missing = [row.id for row in rows if found.own_id(row.id) not in found.by_id]
     if missing:
         said.append(
             f"{candidate.name}: {len(missing):,} test rows have no answer in {found.path} and count as failures (empty): "
