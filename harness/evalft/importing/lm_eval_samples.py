@@ -19,7 +19,7 @@ NOT_METRICS = {
 def read(path: Path) -> Imported:
     named = re.fullmatch(r"samples_(.+)_\d{4}-\d{2}-\d{2}T[\d.:-]+", path.stem)
     found = Imported("lm-eval", named[1] if named else path.stem)
-    model = path.parent.name if named else path.stem
+    model = path.absolute().parent.name if named else path.stem
     lines = list(objects(path))
     filters = {line.get("filter") for _, line in lines}
     answers: dict[str, Row] = {}
