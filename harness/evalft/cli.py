@@ -297,10 +297,11 @@ def decide(run: Path, overrides: Sequence[str], thresholds: Sequence[str], exit_
 
     concluding.require_run(run)
     config = load(run / "config.yaml", overrides, _threshold_values(thresholds))
+    result = pipeline.decide_again(run, config)
     if thresholds:
         held = ", ".join(f"{metric} {require}" for metric, require in config.thresholds.items())
         click.echo(_plain(f"decided under {held} (those of the run, and --threshold)"), err=True)
-    return _show(pipeline.decide_again(run, config), exit_code)
+    return _show(result, exit_code)
 
 
 @group.command()
