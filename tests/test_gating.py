@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def test_a_torn_baseline_is_one_line_with_its_place(tmp_path: Path, both: Path) 
     file.write_text(json.dumps({"schema": "another"}))
     with pytest.raises(UserError, match=r"baseline.jsonl:1: is no baseline.*evalft baseline RUN"):
         gating.gate(file, str(both))
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="no such file"):
         gating.gate(tmp_path / "missing.jsonl", str(both))
 
 
@@ -167,6 +168,20 @@ def test_the_thresholds_are_those_of_the_present_config_whatever_was_tried_with_
 
 
 # ---------------------------------------------------------------- what is no answer
+
+
+def test_a_result_that_is_not_there_or_not_of_this_version_is_said_in_one_line(tmp_path: Path, both: Path) -> None:
+    file = written(f"{both}:good", tmp_path)
+    for left, said in ((None, "has no result yet; `evalft assess"), ("{}", "its summary is None, this version reads")):
+        run = tmp_path / f"run{left}"
+        shutil.copytree(both, run)
+        (run / "summary.json").unlink()
+        if left:
+            (run / "summary.json").write_text(left)
+        with pytest.raises(UserError, match=said):
+            gating.gate(file, f"{run}:good")
+    with pytest.raises(UserError, match="no such file; `evalft baseline RUN"):
+        gating.gate(tmp_path / "nowhere.jsonl", f"{both}:good")
 
 
 def test_a_changed_target_is_an_error_that_names_the_row(tmp_path: Path, both: Path) -> None:

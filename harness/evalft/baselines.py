@@ -120,6 +120,8 @@ def read_file(path: Path) -> Baseline:
     """Raises UserError with the line of what is no baseline."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; `evalft baseline RUN --out {path}` writes one") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}; `evalft baseline RUN --out {path}` writes one") from None
     head = _parsed(path, 1, lines[0] if lines else "")

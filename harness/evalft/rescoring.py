@@ -57,7 +57,7 @@ def rescore(path: Path, overrides: Sequence[str] = ()) -> tuple[Assessment, list
         )
     folder = prepared.folder
     with folder.locked():
-        then = folder.read_json("summary") if folder.file("summary").is_file() else {}
+        then = folder.read_summary() if folder.file("summary").is_file() else {}
         old_scores = {one.name: folder.read_scores(one.name) for one in prepared.config.candidates}
         read_differently = {one.name: _read_again(prepared, one.name) for one in prepared.config.candidates}
         manifest = folder.manifest()

@@ -22,7 +22,7 @@ def parse(name: str, usual: str | None = None) -> tuple[RunFolder, str]:
     run or candidate, or several to choose from.
     """
     folder, candidate = locate(name)
-    summary = folder.read_json("summary")
+    summary = folder.read_summary()
     entries: dict[str, Any] = {entry["name"]: entry for entry in summary["candidates"]}
     if candidate is not None:
         if candidate in entries:
@@ -75,7 +75,7 @@ def locate(name: str) -> tuple[RunFolder, str | None]:
 
 
 def read(folder: RunFolder, candidate: str) -> Side:
-    summary = folder.read_json("summary")
+    summary = folder.read_summary()
     path = folder.scores_file(candidate)
     for file in (path, folder.file("test")):
         if not file.is_file():

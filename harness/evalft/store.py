@@ -30,6 +30,7 @@ from evalft.errors import UserError
 from evalft.records import Example, Failure, Outcome, Prediction, Score, Usage
 from evalft.sequences import Spilled
 
+SUMMARY_SCHEMA = "evalft.summary/1"
 NAMES = {
     "config": "config.yaml",
     "manifest": "manifest.json",
@@ -123,15 +124,23 @@ class RunFolder:
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            if name == "summary" and self.exists():
-                raise UserError(
-                    f"{self.path}: has no result yet; `evalft assess {self.path}` goes on with it"
-                ) from None
             raise UserError(f"{path}: no such file; is {self.path} a run folder?") from None
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: cannot be read: {error}") from None
         if not isinstance(data, dict):
             raise UserError(f"{path}: is not an object")
+        return data
+
+    def read_summary(self) -> dict[str, Any]:
+        """summary.json of this version. Raises UserError where there is none yet, or one that is not read here."""
+        if self.exists() and not self.file("summary").exists():
+            raise UserError(f"{self.path}: has no result yet; `evalft assess {self.path}` goes on with it")
+        data = self.read_json("summary")
+        if data.get("schema") != SUMMARY_SCHEMA:
+            raise UserError(
+                f"{self.path}: its summary is {data.get('schema')!r}, this version reads {SUMMARY_SCHEMA!r}; run "
+                "`evalft assess` again"
+            )
         return data
 
     def log(self, line: str) -> None:

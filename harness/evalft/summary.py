@@ -22,10 +22,9 @@ from evalft.records import Role
 from evalft.scoring import Scored
 from evalft.slices import Slices
 from evalft.stats.interval import Interval
-from evalft.store import NAMES, slug
+from evalft.store import NAMES, SUMMARY_SCHEMA, slug
 from evalft.testset import TestSet
 
-SCHEMA = "evalft.summary/1"
 SIDES = {"low": "below", "high": "above"}
 RECORDED_PACKAGES = (
     "evalft",
@@ -153,7 +152,7 @@ def build(
         for candidate in config.candidates
     ]
     return {
-        "schema": SCHEMA,
+        "schema": SUMMARY_SCHEMA,
         "evalft": _version("evalft"),
         "scorer": scoring.version(),
         "created": _now(),

@@ -82,7 +82,7 @@ def base_of(prepared: Prepared) -> str | None:
     if config.tune.base:
         return next((one.name for one in config.candidates if one.model == config.tune.base), None)
     folder = prepared.folder
-    summary = folder.read_json("summary") if folder.file("summary").is_file() else {}
+    summary = folder.read_summary() if folder.file("summary").is_file() else {}
     verdict = summary.get("verdict_before") or summary.get("verdict") or {}
     if verdict.get("action") != "tune":
         raise UserError(

@@ -81,7 +81,7 @@ class Charts:
 
 def read(run: Path) -> Charts:
     """Raises UserError where the folder has no readable summary."""
-    return of(RunFolder(run).read_json("summary"))
+    return of(RunFolder(run).read_summary())
 
 
 def of(summary: Row) -> Charts:

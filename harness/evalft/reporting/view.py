@@ -16,7 +16,6 @@ from typing import Any
 
 from evalft import numbers
 from evalft.config import Threshold, parse_threshold
-from evalft.errors import UserError
 from evalft.reporting.candidates import STAND_IN, Candidate, Table, base_name, shown, tagged, tags
 from evalft.reporting.changes import Diff, diffs
 from evalft.reporting.examples import Examples, read_examples
@@ -26,8 +25,6 @@ from evalft.reporting.sent_to import sent_to
 from evalft.reporting.slices import Sliced, by_slice
 from evalft.reporting.training import Expansion, Stages, Waiting, expansion, stages, trained, waiting
 from evalft.store import RunFolder
-
-SCHEMA = "evalft.summary/1"
 
 SHOWN_ELSEWHERE = frozenset(
     {"stages", "complete", "finished", "judged", "trained", "choices", "settled", "prices", "runs_on", "answered_by"}
@@ -92,10 +89,7 @@ def read(run: Path, *, rows: bool = True) -> View:
     """`rows`: with what has to be read row by row, which the terminal does not show. Raises UserError where the folder holds no readable
     summary."""
     folder = RunFolder(run)
-    summary = folder.read_json("summary")
-    if summary.get("schema") != SCHEMA:
-        found = summary.get("schema")
-        raise UserError(f"{run}: its summary is {found!r}, this version reads {SCHEMA!r}; run `evalft assess` again")
+    summary = folder.read_summary()
     manifest = folder.manifest()
     entries: list[dict[str, Any]] = summary["candidates"]
     thresholds = thresholds_of(summary)

@@ -26,7 +26,7 @@ def side(run: RunFolder, candidate: str) -> Side:
 def changed_rows(base: tuple[RunFolder, str], new: tuple[RunFolder, str], diff: Diff) -> tuple[list[ShownRow], str]:
     """(broken rows, then fixed ones, as `base` has them; which they are of how many)."""
     folders = [folder for folder, _ in (base, new)]
-    summaries = [folder.read_json("summary") for folder in folders]
+    summaries = [folder.read_summary() for folder in folders]
     if any(summary.get("report_examples") == "none" for summary in summaries):
         return [], "Rows are not shown: report.examples is none."
     found = diff.comparison
