@@ -7,6 +7,7 @@ import io
 import json
 import math
 import re
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
@@ -21,7 +22,7 @@ import run_folder
 from evalft import concluding, numbers
 from evalft.config import Threshold
 from evalft.reporting import chart as chart_parts
-from evalft.reporting import charts, drawing, markdown, text, view
+from evalft.reporting import charts, drawing, html, markdown, pictures, text, view
 from evalft.reporting.candidates import MAX_CONFUSION
 
 pytestmark = pytest.mark.drawn
@@ -77,7 +78,7 @@ def specs(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         found.append(chart.to_dict(validate=True))
         return ""
 
-    monkeypatch.setattr(charts, "svg", keep)
+    monkeypatch.setattr(pictures, "svg", keep)
     return found
 
 
@@ -203,7 +204,7 @@ def test_the_frontier_is_those_that_no_other_beats(points: list[tuple[int, int]]
     ]
     who = chart_parts.Who({entry["name"]: str(entry["name"]) for entry in entries})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(charts, "svg", lambda chart, description: "")
+        patch.setattr(pictures, "svg", lambda chart, description: "")
         rows = _rows(charts.quality_and_cost(entries, metric, {}, who))
     sign = -1 if lower else 1
     for row, (quality, cost) in zip(rows, points, strict=True):
@@ -238,6 +239,50 @@ def test_the_frontier_line_of_cost_per_month_meets_the_dear_candidate_at_the_bre
     assert not charts.of(summary | {"break_even": None, "queries_per_month": None}).money
 
 
+def test_a_lone_candidate_without_thresholds_has_figures_and_no_picture(
+    tmp_path: Path, specs: list[dict[str, Any]]
+) -> None:
+    summary = run_folder.write(tmp_path, thresholds=False) | {"break_even": None, "queries_per_month": None}
+    lone, _ = summary["candidates"][0], summary["candidates"].clear()
+    lone["coverage"]["failures"], lone["thresholds"] = {}, {}
+    summary["candidates"].append(lone)
+    found = charts.of(summary)
+    assert found.quality_and_cost and found.metrics and found.latency
+    pictured = {chart.name for chart in found.all if chart.name.startswith("confusion")}
+    assert len(specs) == len(pictured)
+    assert all(chart.rows and chart.csv and chart.table for chart in found.all)
+    assert "<figure" not in html.page(view.read(tmp_path), charts.Charts(metrics=found.metrics))
+
+
+def test_a_legend_names_those_that_are_drawn_in_the_colours_that_they_have_everywhere(
+    tmp_path: Path, specs: list[dict[str, Any]]
+) -> None:
+    summary = run_folder.write(tmp_path)
+    charts.of(summary)
+    everywhere = _colours(specs[0])
+    for entry in summary["candidates"][1:2]:
+        entry["cost_per_query_usd"] |= {"value": None, "low": None, "high": None}
+    del specs[:]
+    charts.of(summary)
+    legends = [one["legend"]["values"] for one in _found(specs[0], "color") if "legend" in one]
+    assert legends and all(len(names) == len(summary["candidates"]) - 1 for names in legends)
+    assert not any("Qwen3-8B" in name for names in legends for name in names)
+    assert _colours(specs[0]) == everywhere
+
+
+def _colours(spec: dict[str, Any]) -> dict[str, str]:
+    scale = next(one["scale"] for one in _found(spec, "color") if "scale" in one)
+    return dict(zip(scale["domain"], scale["range"], strict=True))
+
+
+def _found(spec: Any, key: str) -> Iterator[dict[str, Any]]:
+    """Every value of this key, however deep."""
+    if isinstance(spec, list):
+        yield from (one for part in spec for one in _found(part, key))
+    elif isinstance(spec, dict):
+        yield from (one for name, part in spec.items() for one in ([part] if name == key else _found(part, key)))
+
+
 def test_what_a_run_does_not_have_draws_nothing(tmp_path: Path) -> None:
     summary = run_folder.write(tmp_path, thresholds=False) | {"break_even": None, "queries_per_month": None}
     for entry in summary["candidates"]:
@@ -266,7 +311,7 @@ def test_an_axis_holds_all_its_numbers_and_has_ticks(unit: numbers.Unit, values:
     far = min(values) > chart_parts.TINY and max(values) / min(values) > chart_parts.LOG_FROM
     assert axis.logarithmic == (unit != "score" and far)
     if axis.logarithmic:
-        ticks = chart_parts._log_ticks(axis.first, axis.last)
+        ticks = axis.log_ticks
         assert 1 <= len(ticks) <= 9 and ticks == sorted(set(ticks))
         assert all(axis.first <= tick <= axis.last for tick in ticks)
 
@@ -350,7 +395,7 @@ def test_more_labels_than_can_be_read_draw_no_matrix_and_say_so(tmp_path: Path) 
 @given(st.lists(st.floats(-5, 50), min_size=2, max_size=700))
 def test_a_loss_curve_keeps_its_order_and_ends_and_says_what_it_leaves_out(losses: list[float]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(charts, "svg", lambda chart, description: "")
+        patch.setattr(pictures, "svg", lambda chart, description: "")
         chart = charts.loss("sft", list(enumerate(losses)))
     assert chart
     steps = [row["step"] for row in chart.rows]

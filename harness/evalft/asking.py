@@ -99,7 +99,7 @@ async def _ask(jobs: Sequence[Job], config: Config, folder: RunFolder, fresh: bo
 async def _finish(job: Job, asking: Asking, config: Config, folder: RunFolder, progress: Progress) -> None:
     await asking.finish()
     progress.finished(job.title or job.candidate.name)
-    if asking.choices and isinstance(asking.candidate, ApiCandidate) and job.folder.path == folder.path:
+    if asking.has_new_answers and isinstance(asking.candidate, ApiCandidate) and job.folder.path == folder.path:
         answered = job.folder.read_predictions(asking.candidate.name)
         usage_seen.remember(job.candidate, config, job.requests, answered)
     if asking.stopped_because:

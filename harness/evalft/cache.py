@@ -144,5 +144,4 @@ def _settled_key(identity: str) -> str:
     return "settled:" + sha256(identity.encode()).hexdigest()
 
 
-def _canonical(data: object) -> str:
-    return json.dumps(data, sort_keys=True, ensure_ascii=False)
+_canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode

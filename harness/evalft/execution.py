@@ -83,6 +83,8 @@ class Asking:
         self._cache: Cache | None = None
         self._writer: IO[str] | None = None
         self._asked = False
+        self.has_new_answers = False
+        """Others than those of the run folder and the cache."""
         self._tell, self._pace = tell, Pace(limits.concurrency, tell)
         self.asked_again: dict[tuple[int, int], int] = {}
         """How often the rows were tried that have no answer yet and are tried again."""
@@ -403,6 +405,7 @@ class Asking:
     def _remember(self, request: Request, outcome: Outcome) -> None:
         if self._cache:
             self._cache.put(request, outcome)
+        self.has_new_answers = True
         self._take(outcome)
 
     def _take(self, outcome: Outcome) -> None:

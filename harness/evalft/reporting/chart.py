@@ -1,6 +1,6 @@
 """One chart: a picture for the page, its figures as a table for those who cannot use one, and as a CSV.
 
-Here is what charts share: their columns, how each candidate looks, axes, and the lines of thresholds.
+Here is what charts share: their columns, how each candidate is called, and axes.
 """
 
 from __future__ import annotations
@@ -10,17 +10,13 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from evalft import numbers
 from evalft.config import Threshold
 from evalft.reporting import text
 from evalft.reporting.candidates import base_name, tags
-from evalft.reporting.drawing import ACCENT, DASHES, SERIES, SHAPES
 from evalft.store import slug
-
-if TYPE_CHECKING:
-    import altair as alt
 
 LOG_FROM = 20
 """Amounts that differ more than so many times stand on a logarithmic axis."""
@@ -31,8 +27,6 @@ STEP = 46
 """Height of one candidate where each has a line of its own, in px."""
 NAME = 40
 """Characters of a name that a picture shows; the table holds all of it."""
-TWO_LINES = "split(datum.label, '\\n')"
-"""Vega draws a label that is a list as lines."""
 
 Row = Mapping[str, Any]
 
@@ -72,6 +66,7 @@ class Chart:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     svg: str
+    """Empty where there is nothing to compare: the page's tables say it all."""
     note: str = ""
     """What is not drawn, and why."""
 
@@ -100,7 +95,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Who:
-    """How each candidate looks, the same in every chart: a name, a colour, and a shape or dashes besides."""
+    """What each candidate is called, the same in every chart."""
 
     labels: Mapping[str, str]
     """By candidate: its name on one line, cut, and on a second what has to be known of it. All distinct."""
@@ -116,33 +111,6 @@ class Who:
 
     def in_a_line(self, name: str) -> str:
         return self.labels[name].replace("\n", ", ")
-
-    def colour(self) -> alt.Color:
-        import altair as alt
-
-        return alt.Color("who:N", scale=self._scale(SERIES), legend=legend())
-
-    def shape(self) -> alt.Shape:
-        import altair as alt
-
-        return alt.Shape("who:N", scale=self._scale(SHAPES), legend=legend())
-
-    def dash(self) -> alt.StrokeDash:
-        import altair as alt
-
-        return alt.StrokeDash("who:N", scale=self._scale(DASHES), legend=legend())
-
-    def _scale(self, values: Sequence[Any]) -> alt.Scale:
-        import altair as alt
-
-        names = [self.in_a_line(name) for name in self.labels]
-        return alt.Scale(domain=names, range=[values[i % len(values)] for i in range(len(names))])
-
-
-def legend() -> alt.Legend:
-    import altair as alt
-
-    return alt.Legend(title=None, orient="bottom", direction="vertical", columns=1)
 
 
 def distinct(labels: Mapping[str, str]) -> dict[str, str]:
@@ -164,7 +132,6 @@ def cut(words: str) -> str:
 # ---------------------------------------------------------------- axes and columns
 
 LOG_SAID = " (logarithmic)"
-FORMATS = {"score": "~g", "usd": "$,.12~g", "seconds": "~g", "count": ",.12~g"}
 
 
 @dataclass(frozen=True)
@@ -191,63 +158,22 @@ class Axis:
         return cls(first, last, False, unit)
 
     @property
-    def scale(self) -> alt.Scale:
-        import altair as alt
-
-        domain = [self.first, self.last]
-        return (
-            alt.Scale(type="log", domain=domain, nice=False)
-            if self.logarithmic
-            else alt.Scale(domain=domain, nice=False)
-        )
-
-    @property
     def said(self) -> str:
         return LOG_SAID if self.logarithmic else ""
 
-    def axis(self, title: str) -> alt.Axis:
-        import altair as alt
-
-        ticks = {"values": _log_ticks(self.first, self.last)} if self.logarithmic else {"tickCount": 6}
-        return alt.Axis(title=title, format=FORMATS[self.unit], **ticks)
+    @property
+    def log_ticks(self) -> list[float]:
+        """Powers of ten within, at most 8; where that is under three, twice and five times them too."""
+        powers = range(math.floor(math.log10(self.first)), math.ceil(math.log10(self.last)) + 1)
+        tens = [tick for power in powers if self.first <= (tick := float(f"1e{power}")) <= self.last]
+        if len(tens) > 2:
+            return tens[:: math.ceil(len(tens) / 8)]
+        digits = [float(f"{digit}e{power}") for power in powers for digit in (1, 2, 5)]
+        return [tick for tick in digits if self.first <= tick <= self.last]
 
     def inside(self, end: float | None, edge: Literal[0, 1]) -> float:
         """Where an end of an interval is drawn: one that the data do not bound, at the edge."""
         return (self.first, self.last)[edge] if end is None else min(max(end, self.first), self.last)
-
-
-def _log_ticks(first: float, last: float) -> list[float]:
-    """Powers of ten within, at most 8; where that is under three, twice and five times them too."""
-    powers = range(math.floor(math.log10(first)), math.ceil(math.log10(last)) + 1)
-    tens = [tick for power in powers if first <= (tick := float(f"1e{power}")) <= last]
-    if len(tens) > 2:
-        return tens[:: math.ceil(len(tens) / 8)]
-    return [tick for power in powers for digit in (1, 2, 5) if first <= (tick := float(f"{digit}e{power}")) <= last]
-
-
-def names_axis() -> alt.Axis:
-    import altair as alt
-
-    return alt.Axis(title=None, labelExpr=TWO_LINES, ticks=False, domain=False, labelPadding=8)
-
-
-def line_at(threshold: Threshold | None, axis: Axis, side: Literal["x", "y"], before: str = "") -> list[alt.Chart]:
-    """The line of a threshold, and what it asks for."""
-    import altair as alt
-
-    if threshold is None:
-        return []
-    base = alt.Chart(
-        alt.InlineData(values=[{"bound": threshold.bound, "said": f"{before}{numbers.requirement(threshold)}"}])
-    )
-    rule = base.mark_rule(color=ACCENT, strokeWidth=1.5, strokeDash=[5, 3])
-    if side == "x":
-        at_x = alt.X("bound:Q", scale=axis.scale)
-        said = base.mark_text(dy=-8, color=ACCENT, fontWeight="bold")
-        return [rule.encode(x=at_x), said.encode(x=at_x, y=alt.value(0), text="said:N")]
-    at_y = alt.Y("bound:Q", scale=axis.scale)
-    said = base.mark_text(align="left", dx=6, color=ACCENT, fontWeight="bold")
-    return [rule.encode(y=at_y), said.encode(y=at_y, x=alt.value(WIDTH), text="said:N")]
 
 
 def drawable(row: Row) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """summary.json -> charts.
 
 A function takes what summary.json holds and gives a Chart, or None where the run does not have what it would show: no
-empty box. The rows of a chart are its figures; the picture is drawn from those very rows.
+empty box. The rows of a chart are its figures; the picture is drawn from those very rows. Where there is nothing to compare
+(one candidate, and no threshold) it has none, and stands as a CSV alone: drawing a first picture takes two seconds.
 """
 
 from __future__ import annotations
@@ -10,17 +11,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from evalft import numbers
 from evalft.config import Threshold
 from evalft.metrics.names import lower_is_better
 from evalft.reporting import view
-from evalft.reporting.candidates import FAILURES, MAX_CONFUSION, ends_of, estimate_of
+from evalft.reporting.candidates import MAX_CONFUSION, ends_of, estimate_of
 from evalft.reporting.chart import (
     LOG_FROM,
-    STEP,
-    WIDTH,
     Axis,
     Chart,
     Column,
@@ -32,18 +30,11 @@ from evalft.reporting.chart import (
     distinct,
     drawable,
     interval_columns,
-    legend,
     line,
-    line_at,
     name_of,
-    names_axis,
 )
-from evalft.reporting.drawing import ACCENT, DASHES, LINE, SERIES, SHAPES, SOFT, STATUS, svg
 from evalft.reporting.slices import Sliced, by_slice
 from evalft.store import RunFolder
-
-if TYPE_CHECKING:
-    import altair as alt
 
 MAX_POINTS = 300
 """Of one loss curve; beyond, every second, third ... of the logged steps is drawn, said."""
@@ -85,15 +76,6 @@ def read(run: Path) -> Charts:
 
 
 def of(summary: Row) -> Charts:
-    from altair.utils.schemapi import debug_mode
-
-    with debug_mode(
-        False
-    ):  # a test holds every chart against Vega-Lite's schema: half a second for each report otherwise
-        return _of(summary)
-
-
-def _of(summary: Row) -> Charts:
     entries: list[Row] = summary["candidates"]
     thresholds = view.thresholds_of(summary)
     who = Who.of(summary)
@@ -123,8 +105,6 @@ def quality_and_cost(
     entries: Sequence[Row], metric: str, thresholds: Mapping[str, Threshold], who: Who
 ) -> Chart | None:
     """The primary metric against the cost per query; None unless some candidate has both."""
-    import altair as alt
-
     quality_bound, cost_bound = thresholds.get(metric), thresholds.get("cost_per_query")
     rows = []
     for entry in entries:
@@ -148,30 +128,17 @@ def quality_and_cost(
         | {"bottom": y.inside(row["low"], 0), "top": y.inside(row["high"], 1)}
         for row in known
     ]
-    across, up = f"cost per query{x.said}", f"{metric} ({'lower' if sign < 0 else 'higher'} is better)"
-    horizontal = alt.X("cost_usd:Q", scale=x.scale, axis=x.axis(across))
-    vertical = alt.Y("value:Q", scale=y.scale, axis=y.axis(up))
-    whisker = alt.Chart().mark_rule(strokeWidth=1.5).encode(color=who.colour())
-    drawn = alt.layer(
-        *line_at(cost_bound, x, "x"),
-        *line_at(quality_bound, y, "y"),
-        alt.Chart(
-            alt.InlineData(values=sorted(map(drawable, front), key=lambda row: (row["cost_usd"], sign * row["value"])))
-        )
-        .mark_line(interpolate="step-after", color=SOFT, strokeDash=[2, 3])
-        .encode(x=horizontal, y=vertical, order="cost_usd:Q"),
-        whisker.encode(x=horizontal, y=alt.Y("bottom:Q", scale=y.scale), y2="top:Q"),
-        whisker.encode(x=alt.X("left:Q", scale=x.scale), x2="right:Q", y=vertical),
-        alt.Chart()
-        .mark_point(filled=True, size=130, opacity=1)
-        .encode(x=horizontal, y=vertical, color=who.colour(), shape=who.shape()),
-        data=alt.InlineData(values=data),
-    ).properties(width=WIDTH, height=280)
+    steps = sorted(map(drawable, front), key=lambda row: (row["cost_usd"], sign * row["value"]))
     names = {row["candidate"] for row in front}
-    description = (
-        f"The {metric} of each candidate against what it costs per query. No other candidate is at once better and "
-        f"cheaper than: {'; '.join(who.in_a_line(name) for name in who.labels if name in names)} (dotted line)."
-    )
+    description = f"The {metric} of each candidate against what it costs per query."
+    if len(known) > 1:
+        best = "; ".join(who.in_a_line(name) for name in who.labels if name in names)
+        description += f" No other candidate is at once better and cheaper than: {best} (dotted line)."
+    picture = ""
+    if len(known) > 1 or quality_bound or cost_bound:
+        from evalft.reporting import pictures
+
+        picture = pictures.quality_and_cost(description, data, steps, metric, thresholds, x, y, who)
     unknown = [
         f"{who.in_a_line(row['candidate'])} (its {metric if row['value'] is None else 'cost'} is not known)"
         for row in rows
@@ -188,7 +155,7 @@ def quality_and_cost(
             Column("frontier"),
         ),
         rows=tuple(row | {"frontier": "yes" if row["candidate"] in names else "no"} for row in rows),
-        svg=svg(drawn, description),
+        svg=picture,
         note=f"Not drawn: {'; '.join(unknown)}." if unknown else "",
     )
 
@@ -201,8 +168,6 @@ def _dominates(one: Row, other: Row, sign: float) -> bool:
 
 def by_candidate(entries: Sequence[Row], metric: str, threshold: Threshold | None, who: Who) -> Chart | None:
     """One metric: a line for each candidate with its value, its interval, and where it has to be."""
-    import altair as alt
-
     unit, name = numbers.unit_of(metric), name_of(metric)
     rows = []
     for entry in entries:
@@ -220,21 +185,14 @@ def by_candidate(entries: Sequence[Row], metric: str, threshold: Threshold | Non
         | {"said": _said(row, unit, threshold), "status": row["status"] or "none"}
         for row in known
     ]
-    colour = alt.Color(
-        "status:N", scale=alt.Scale(domain=[*STATUS, "none"], range=[*STATUS.values(), SERIES[0]]), legend=None
-    )
-    up = alt.Y("label:N", sort=None, axis=names_axis(), title=None)
-    horizontal = alt.X("value:Q", scale=x.scale, axis=x.axis(f"{name}{x.said}"))
-    drawn = alt.layer(
-        *line_at(threshold, x, "x"),
-        alt.Chart().mark_rule(strokeWidth=2).encode(y=up, x=alt.X("left:Q", scale=x.scale), x2="right:Q", color=colour),
-        alt.Chart().mark_point(filled=True, size=100, opacity=1).encode(y=up, x=horizontal, color=colour),
-        alt.Chart().mark_text(align="left", lineBreak="\n").encode(y=up, x=alt.value(WIDTH - 158), text="said:N"),
-        data=alt.InlineData(values=data),
-    ).properties(width=WIDTH - 170, height=alt.Step(STEP))
     require = f", required {numbers.requirement(threshold)}" if threshold else ""
     description = f"Value and interval of each candidate{'; dashed: what is required' if threshold else ''}."
     values = "; ".join(f"{who.in_a_line(row['candidate'])} {_said(row, unit, threshold)}" for row in known)
+    picture = ""
+    if len(known) > 1 or threshold:
+        from evalft.reporting import pictures
+
+        picture = pictures.by_candidate(f"{name}{require}: {values}".replace("\n", ", "), data, name, threshold, x)
     missing = [who.in_a_line(row["candidate"]) for row in rows if row not in known]
     return Chart(
         name=metric,
@@ -246,7 +204,7 @@ def by_candidate(entries: Sequence[Row], metric: str, threshold: Threshold | Non
             *((Column("status"),) if threshold else ()),
         ),
         rows=tuple(rows),
-        svg=svg(drawn, f"{name}{require}: {values}".replace("\n", ", ")),
+        svg=picture,
         note=f"Not measured, and not drawn: {'; '.join(missing)}." if missing else "",
     )
 
@@ -262,10 +220,10 @@ def _said(row: Row, unit: numbers.Unit, threshold: Threshold | None) -> str:
 
 
 def slices(found: Sliced | None, thresholds: Mapping[str, Threshold], who: Who) -> Chart | None:
-    import altair as alt
-
     if found is None:
         return None
+    from evalft.reporting import pictures
+
     metric, rows = found.metric, found.rows
     candidates = len({row["candidate"] for row in rows})
     labels = distinct({row["slice"]: f"{cut(line(row['slice']))}\n{row['rows']:,} rows" for row in rows})
@@ -277,24 +235,6 @@ def slices(found: Sliced | None, thresholds: Mapping[str, Threshold], who: Who) 
         | {"left": x.inside(row["low"], 0), "right": x.inside(row["high"], 1)}
         for row in rows
     ]
-    up = alt.Y("label:N", sort=None, axis=names_axis(), title=None)
-    offset = alt.YOffset("who:N", sort=None, scale=alt.Scale(paddingOuter=0.6))
-    drawn = alt.layer(
-        *line_at(threshold, x, "x"),
-        alt.Chart()
-        .mark_rule(strokeWidth=2)
-        .encode(y=up, yOffset=offset, x=alt.X("left:Q", scale=x.scale), x2="right:Q", color=who.colour()),
-        alt.Chart()
-        .mark_point(filled=True, size=80, opacity=1)
-        .encode(
-            y=up,
-            yOffset=offset,
-            x=alt.X("value:Q", scale=x.scale, axis=x.axis(metric)),
-            color=who.colour(),
-            shape=who.shape(),
-        ),
-        data=alt.InlineData(values=data),
-    ).properties(width=WIDTH - 100, height=alt.Step(max(14, STEP // (candidates + 1)), **{"for": "offset"}))
     description = (
         f"{metric} by slice, with intervals; first those where {who.in_a_line(found.leading)} does worst. Of many slices "
         "some look bad by chance."
@@ -310,7 +250,7 @@ def slices(found: Sliced | None, thresholds: Mapping[str, Threshold], who: Who) 
             *interval_columns("value", "low", "high", "score", threshold),
         ),
         rows=rows,
-        svg=svg(drawn, description),
+        svg=pictures.slices(description, data, metric, threshold, x, who, candidates),
         note=found.note,
     )
 
@@ -319,26 +259,17 @@ def slices(found: Sliced | None, thresholds: Mapping[str, Threshold], who: Who) 
 
 
 def roc(entries: Sequence[Row], who: Who) -> Chart | None:
-    import altair as alt
-
     found = {entry["name"]: entry for entry in entries if entry.get("roc")}
     if not found:
         return None
+    from evalft.reporting import pictures
+
     rows = [
         {"candidate": name, "false_positive_rate": fpr, "true_positive_rate": tpr}
         for name, entry in found.items()
         for fpr, tpr in zip(entry["roc"]["fpr"], entry["roc"]["tpr"], strict=True)
     ]
     data = [drawable(row) | {"who": who.in_a_line(row["candidate"])} for row in rows]
-    across = alt.X("false_positive_rate:Q", axis=alt.Axis(title="share of the others let through", tickCount=5))
-    up = alt.Y("true_positive_rate:Q", axis=alt.Axis(title="share of the label's rows found", tickCount=5))
-    drawn = alt.layer(
-        _diagonal(),
-        alt.Chart()
-        .mark_line(strokeWidth=2)
-        .encode(x=across, y=up, order="false_positive_rate:Q", color=who.colour(), strokeDash=who.dash()),
-        data=alt.InlineData(values=data),
-    ).properties(width=340, height=340)
     of = line(next(iter(found.values()))["roc"]["of"])
     by = "; ".join(f"{who.in_a_line(name)} by {_method(entry)}" for name, entry in found.items())
     description = f"Probabilities: {by}. The dotted line is chance."
@@ -349,15 +280,13 @@ def roc(entries: Sequence[Row], who: Who) -> Chart | None:
         description=description,
         columns=(Column("candidate"), Column("false_positive_rate", "score"), Column("true_positive_rate", "score")),
         rows=tuple(rows),
-        svg=svg(drawn, f"ROC curve, {of}. {description}"),
+        svg=pictures.roc(f"ROC curve, {of}. {description}", data, who),
         note=f"No curve of bare answers: {'; '.join(without)}." if without else "",
     )
 
 
 def calibration(entries: Sequence[Row], who: Who) -> Chart | None:
     """How often answers of a stated probability are right; on the diagonal as often as stated."""
-    import altair as alt
-
     rows = []
     for entry in entries:
         for one in entry.get("calibration") or ():
@@ -368,6 +297,8 @@ def calibration(entries: Sequence[Row], who: Who) -> Chart | None:
             )
     if not rows:
         return None
+    from evalft.reporting import pictures
+
     x = Axis(0.0, 1.0, False, "score")
     data = [
         drawable(row)
@@ -375,28 +306,6 @@ def calibration(entries: Sequence[Row], who: Who) -> Chart | None:
         | {"bottom": x.inside(row["low"], 0), "top": x.inside(row["high"], 1)}
         for row in rows
     ]
-    across = alt.X("stated:Q", scale=x.scale, axis=alt.Axis(title="probability stated", tickCount=5))
-    title = "share that is right"
-    one = alt.layer(
-        _diagonal(),
-        alt.Chart()
-        .mark_rule(strokeWidth=2)
-        .encode(x=across, y=alt.Y("bottom:Q", scale=x.scale, title=title), y2="top:Q", color=who.colour()),
-        alt.Chart()
-        .mark_point(filled=True, opacity=1)
-        .encode(
-            x=across,
-            y=alt.Y("right:Q", scale=x.scale, axis=alt.Axis(title=title, tickCount=5)),
-            color=who.colour(),
-            shape=who.shape(),
-            size=alt.Size("answers:Q", scale=alt.Scale(range=[20, 200]), legend=None),
-        ),
-    ).properties(width=230, height=230)
-    drawn = one.facet(
-        facet=alt.Facet("who:N", sort=[who.in_a_line(name) for name in who.labels], header=alt.Header(labels=False)),
-        columns=2,
-        data=alt.InlineData(values=data),
-    )
     description = (
         "How often answers of a stated probability are right, with intervals; the larger a point, the more answers. On the "
         "dotted line they are right as often as stated, below it less often. A failure counts as certain and wrong."
@@ -414,16 +323,8 @@ def calibration(entries: Sequence[Row], who: Who) -> Chart | None:
             *interval_columns("right", "low", "high", "score", None),
         ),
         rows=tuple(rows),
-        svg=svg(drawn, description),
+        svg=pictures.calibration(description, data, x, who),
     )
-
-
-def _diagonal() -> alt.Chart:
-    import altair as alt
-
-    ends = alt.InlineData(values=[{"x": 0, "y": 0}, {"x": 1, "y": 1}])
-    drawn: alt.Chart = alt.Chart(ends).mark_line(color=SOFT, strokeDash=[2, 3], strokeWidth=1).encode(x="x:Q", y="y:Q")
-    return drawn
 
 
 def _method(entry: Row) -> str:
@@ -435,11 +336,11 @@ def _method(entry: Row) -> str:
 
 def confusion(entry: Row, who: Who) -> Chart | None:
     """What was answered by what was expected; None of more than MAX_CONFUSION labels."""
-    import altair as alt
-
     found = entry.get("confusion")
     if not found or len(found["labels"]) > MAX_CONFUSION:
         return None
+    from evalft.reporting import pictures
+
     shown = distinct({label: cut(line(str(label))) for label in found["columns"]})
     rows, cells = [], []
     for expected, counts in zip(found["labels"], found["counts"], strict=True):
@@ -450,15 +351,6 @@ def confusion(entry: Row, who: Who) -> Chart | None:
             )
             if count:
                 rows.append({"expected": expected, "answered": answered, "rows": count, "of": sum(counts)})
-    order = list(shown.values())
-    base = alt.Chart(alt.InlineData(values=cells)).encode(
-        x=alt.X("answered:N", sort=order, axis=alt.Axis(labelAngle=-35, labelLimit=150, title="answered")),
-        y=alt.Y("expected:N", sort=order, axis=alt.Axis(labelLimit=200, title="expected")),
-    )
-    shade = alt.FillOpacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0, 0.45]), legend=None)
-    drawn = alt.layer(
-        base.mark_rect(fill=ACCENT, stroke=LINE).encode(fillOpacity=shade), base.mark_text().encode(text="rows:N")
-    ).properties(width=alt.Step(46), height=alt.Step(26))
     description = f"Rows of {who.in_a_line(entry['name'])} by the expected label and by what was answered; shade: share of the row."
     return Chart(
         name=f"confusion_{entry['name']}",
@@ -466,7 +358,7 @@ def confusion(entry: Row, who: Who) -> Chart | None:
         description=description,
         columns=(Column("expected"), Column("answered"), Column("rows", "count"), Column("of", "count")),
         rows=tuple(rows),
-        svg=svg(drawn, description),
+        svg=pictures.confusion(description, cells, list(shown.values())),
     )
 
 
@@ -475,8 +367,6 @@ def confusion(entry: Row, who: Who) -> Chart | None:
 
 def latency(entries: Sequence[Row], thresholds: Mapping[str, Threshold], who: Who) -> Chart | None:
     """The median and the 95th percentile of the seconds that an answer takes."""
-    import altair as alt
-
     asked = {metric[8:]: found for metric, found in thresholds.items() if metric.startswith("latency_")}
     rows = []
     for entry in entries:
@@ -495,25 +385,13 @@ def latency(entries: Sequence[Row], thresholds: Mapping[str, Threshold], who: Wh
         | {"left": x.inside(row["low_s"], 0), "right": x.inside(row["high_s"], 1)}
         for row in rows
     ]
-    line = alt.Y("label:N", sort=None, axis=names_axis(), title=None)
-    offset = alt.YOffset("percentile:N", scale=alt.Scale(paddingOuter=0.4))
-    legend = alt.Legend(title=None, orient="bottom")
-    both = ["p50", "p95"]
-    colour = alt.Color("percentile:N", scale=alt.Scale(domain=both, range=list(SERIES[:2])), legend=legend)
-    shape = alt.Shape("percentile:N", scale=alt.Scale(domain=both, range=list(SHAPES[:2])), legend=legend)
-    horizontal = alt.X("value_s:Q", scale=x.scale, axis=x.axis(f"seconds until the answer was there{x.said}"))
-    drawn = alt.layer(
-        *(part for threshold in asked.values() for part in line_at(threshold, x, "x", f"{threshold.metric[8:]} ")),
-        alt.Chart()
-        .mark_rule(strokeWidth=2)
-        .encode(y=line, yOffset=offset, x=alt.X("left:Q", scale=x.scale), x2="right:Q", color=colour),
-        alt.Chart()
-        .mark_point(filled=True, size=90, opacity=1)
-        .encode(y=line, yOffset=offset, x=horizontal, color=colour, shape=shape),
-        data=alt.InlineData(values=data),
-    ).properties(width=WIDTH, height=alt.Step(STEP / 2, **{"for": "offset"}))
     without = [who.in_a_line(entry["name"]) for entry in entries if not entry["latency_s"]]
     description = "Seconds until an answer was there, of each candidate: half of the answers came within p50, 95 of 100 within p95."
+    picture = ""
+    if len(rows) > 2 or asked:
+        from evalft.reporting import pictures
+
+        picture = pictures.latency(description, data, list(asked.values()), x)
     return Chart(
         name="latency",
         title="Latency, p50 and p95",
@@ -524,15 +402,13 @@ def latency(entries: Sequence[Row], thresholds: Mapping[str, Threshold], who: Wh
             *interval_columns("value_s", "low_s", "high_s", "seconds", None),
         ),
         rows=tuple(rows),
-        svg=svg(drawn, description),
+        svg=picture,
         note=f"Not measured: {'; '.join(without)}." if without else "",
     )
 
 
 def failures(entries: Sequence[Row], who: Who) -> Chart | None:
     """Rows by kind of failure; None where none failed."""
-    import altair as alt
-
     rows = [
         {"candidate": entry["name"], "kind": kind, "rows": count, "of": entry["coverage"]["total"]}
         for entry in entries
@@ -540,6 +416,8 @@ def failures(entries: Sequence[Row], who: Who) -> Chart | None:
     ]
     if not rows:
         return None
+    from evalft.reporting import pictures
+
     data = [
         drawable(row)
         | {
@@ -548,20 +426,6 @@ def failures(entries: Sequence[Row], who: Who) -> Chart | None:
         }
         for row in rows
     ]
-    kind = alt.Y("kind:N", sort=[name for name in FAILURES], title=None)
-    axis = alt.Axis(tickMinStep=1, format=",d", title="rows, each a miss in every quality metric")
-    drawn = alt.layer(
-        alt.Chart().mark_bar(color=SERIES[0]).encode(y=kind, x=alt.X("rows:Q", axis=axis)),
-        alt.Chart().mark_text(align="left", dx=5).encode(y=kind, x="rows:Q", text="share:N"),
-    ).properties(width=WIDTH - 60, height=alt.Step(22))
-    faceted = drawn.facet(
-        row=alt.Row(
-            "who:N",
-            sort=[who.in_a_line(name) for name in who.labels],
-            header=alt.Header(labelAngle=0, labelOrient="top", labelAnchor="start", title=None),
-        ),
-        data=alt.InlineData(values=data),
-    ).resolve_scale(y="independent")
     clean = [who.in_a_line(entry["name"]) for entry in entries if not entry["coverage"]["failures"]]
     description = "Rows without a usable answer, by candidate and kind."
     return Chart(
@@ -570,7 +434,7 @@ def failures(entries: Sequence[Row], who: Who) -> Chart | None:
         description=description,
         columns=(Column("candidate"), Column("kind"), Column("rows", "count"), Column("of", "count")),
         rows=tuple(rows),
-        svg=svg(faceted, description),
+        svg=pictures.failures(description, data, who),
         note=f"No failure: {'; '.join(clean)}." if clean else "",
     )
 
@@ -583,14 +447,14 @@ def cost_per_month(
 ) -> Chart | None:
     """USD a month against queries a month; with the volume from which on training pays back within the horizon, where
     that is known. None where neither a volume nor such a point says how far to draw."""
-    import altair as alt
-
     pays = break_even if break_even and break_even.get("queries") and break_even.get("horizon_months") else None
     least = pays["queries"] / pays["horizon_months"] if pays else None
     volumes = [volume for volume in (queries_per_month, least) if volume]
     costs = {entry["name"]: entry["cost_per_query_usd"]["value"] for entry in entries}
     if not volumes or all(cost is None for cost in costs.values()):
         return None
+    from evalft.reporting import pictures
+
     logarithmic = max(volumes) / min(volumes) > LOG_FROM
     first, last = (min(volumes) / 10 if logarithmic else 0.0), 2 * max(volumes)
     steps = sorted({first, *volumes, last, *(_between(first, last) if logarithmic else ())})
@@ -615,21 +479,6 @@ def cost_per_month(
         marks.append((least, f"break-even: {least:,.0f} a month"))
     x = Axis(first, last, logarithmic, "count")
     y = Axis.of([row["cost_usd"] for row in rows], "usd")
-    horizontal = alt.X("queries_per_month:Q", scale=x.scale, axis=x.axis(f"queries a month{x.said}"))
-    vertical = alt.Y("cost_usd:Q", scale=y.scale, axis=y.axis(f"USD a month{y.said}"))
-    colours = [SERIES[i % len(SERIES)] for i in range(len(names))]
-    dashes = [DASHES[i % len(DASHES)] for i in range(len(names))]
-    drawn = alt.layer(
-        *(part for i, (queries, said) in enumerate(marks) for part in _mark(queries, said, x, 8 + 16 * i)),
-        alt.Chart(alt.InlineData(values=data))
-        .mark_line(strokeWidth=2)
-        .encode(
-            x=horizontal,
-            y=vertical,
-            color=alt.Color("who:N", scale=alt.Scale(domain=names, range=colours), legend=legend()),
-            strokeDash=alt.StrokeDash("who:N", scale=alt.Scale(domain=names, range=dashes), legend=legend()),
-        ),
-    ).properties(width=WIDTH, height=240)
     description = f"What each candidate costs a month by the queries a month; {'; '.join(said for _, said in marks)}."
     unknown = [who.in_a_line(name) for name, cost in costs.items() if cost is None]
     return Chart(
@@ -638,19 +487,9 @@ def cost_per_month(
         description=description,
         columns=(Column("candidate"), Column("queries_per_month", "count"), Column("cost_usd", "usd")),
         rows=tuple(rows),
-        svg=svg(drawn, description),
+        svg=pictures.cost_per_month(description, data, names, marks, x, y),
         note=f"Not drawn, since the cost per query is not known: {'; '.join(unknown)}." if unknown else "",
     )
-
-
-def _mark(queries: float, said: str, x: Axis, height: int) -> list[alt.Chart]:
-    """A line at a volume, and what it is; `height`: of the words, in px from the top."""
-    import altair as alt
-
-    base = alt.Chart(alt.InlineData(values=[{"queries": queries, "said": said}]))
-    at = alt.X("queries:Q", scale=x.scale)
-    words = base.mark_text(align="left", dx=5, color=ACCENT).encode(x=at, y=alt.value(height), text="said:N")
-    return [base.mark_rule(color=ACCENT, strokeDash=[5, 3]).encode(x=at), words]
 
 
 def _between(first: float, last: float) -> list[float]:
@@ -664,11 +503,11 @@ def _between(first: float, last: float) -> list[float]:
 def loss(stage: str, logged: Sequence[Sequence[float | None]]) -> Chart | None:
     """The training loss of a stage. logged: (step, loss) in the order of training; None where fewer than two steps have a
     finite loss."""
-    import altair as alt
-
     found = [(step, value) for step, value in logged if step is not None and value is not None and math.isfinite(value)]
     if len(found) < 2:
         return None
+    from evalft.reporting import pictures
+
     every = math.ceil(len(found) / MAX_POINTS)
     points = found[:-1:every] + found[-1:]
     lowest_step, lowest = min(found, key=lambda point: point[1])
@@ -679,20 +518,11 @@ def loss(stage: str, logged: Sequence[Sequence[float | None]]) -> Chart | None:
         f"lowest {numbers.number(lowest, 'score')} at step {numbers.count(lowest_step)}.{thinned}"
     )
     rows = tuple({"step": step, "loss": value} for step, value in points)
-    drawn = (
-        alt.Chart(alt.InlineData(values=list(rows)))
-        .mark_line(color=ACCENT, strokeWidth=2)
-        .encode(
-            x=alt.X("step:Q", axis=alt.Axis(title="step", format=",d", tickMinStep=1)),
-            y=alt.Y("loss:Q", scale=alt.Scale(zero=False), axis=alt.Axis(title="training loss")),
-        )
-        .properties(width=300, height=140)
-    )
     return Chart(
         name=f"loss_{stage}",
         title=f"Training loss of {stage}",
         description=description,
         columns=(Column("step", "count"), Column("loss", "score")),
         rows=rows,
-        svg=svg(drawn, f"Training loss of {stage}: {description}"),
+        svg=pictures.loss(f"Training loss of {stage}: {description}", rows),
     )
