@@ -211,7 +211,7 @@ def test_rows_that_repeat_are_matched_once_each(tmp_path: Path) -> None:
 
 def test_scores_of_another_task_are_refused_with_the_key(tmp_path: Path, both: Path) -> None:
     other = assess(tmp_path / "other", rows_of(300), names={"good": "good"}, task={"metrics": ["f1"]})
-    with pytest.raises(UserError, match=r"task.metrics: .*evalft baseline"):
+    with pytest.raises(UserError, match=r"task.metrics: accuracy in .* but f1 in .*evalft baseline"):
         gating.gate(written(f"{both}:good", tmp_path), str(other))
 
 

@@ -13,7 +13,7 @@ import pytest
 
 import tiny_models
 from api_server import completion, error, serving
-from evalft import config, pipeline, preparing
+from evalft import concluding, config, pipeline, preparing
 from evalft.concluding import Assessment
 from evalft.errors import UserError
 from evalft.reporting import view
@@ -50,6 +50,15 @@ def test_summary_json_keeps_to_its_schema(tmp_path: Path) -> None:
     written = json.loads((tmp_path / "run" / "summary.json").read_text())
     jsonschema.validate(written, json.loads((Path(view.__file__).parent / "summary.schema.json").read_text()))
     assert written == json.loads(json.dumps(result.summary))
+
+
+def test_a_report_rendered_again_is_the_one_that_the_run_wrote(tmp_path: Path) -> None:
+    with serving(right) as server:
+        pipeline.assess(build(tmp_path, mock(server.base_url)), out=tmp_path / "run")
+    pages = [tmp_path / "run" / name for name in ("report.html", "report.md")]
+    before = [page.read_text() for page in pages]
+    concluding.render(tmp_path / "run")
+    assert [page.read_text() for page in pages] == before
 
 
 def test_answers_in_the_cache_are_not_paid_for_again_and_keep_their_cost(tmp_path: Path) -> None:

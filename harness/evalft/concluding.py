@@ -167,9 +167,9 @@ def conclude(
         ],
     )
     folder.write_json("summary", result)
+    folder.update_manifest(finished=result["created"], scorer=result["scorer"])
     render(folder.path)
     folder.stage("assess", "incomplete" if owed else "done")
-    folder.update_manifest(finished=result["created"], scorer=result["scorer"])
     least_judged = judged.least_judged if judged else 1.0
     status = _status(result, partial or unfinished, config.limits.min_coverage, least_judged)
     return Assessment(folder.path, result, status, status or _verdict_status(result["verdict"]))

@@ -184,12 +184,21 @@ def _require_present(side: Side, present: Path) -> None:
 def _require_same_task(known: Baseline, side: Side) -> None:
     own, theirs = baselines.task_of(side), known.head["task"]
     faults = [
-        f"task.{key}: {theirs.get(key)} in {known.path}, {own[key]} in {side.folder.path}"
+        f"task.{key}: {_plainly(theirs.get(key))} in {known.path} but {_plainly(own[key])} in {side.folder.path}"
         for key in baselines.TASK_KEYS
         if own[key] != theirs.get(key)
     ]
     if faults:
         raise UserError(*(f"{fault}; write the baseline again with `evalft baseline`" for fault in faults))
+
+
+def _plainly(value: Any) -> str:
+    """A metric as its name, with its options where it has some."""
+    if isinstance(value, list):
+        return ", ".join(map(_plainly, value)) or "none"
+    if isinstance(value, Mapping) and "name" in value:
+        return f"{value['name']} {value['options']}" if value.get("options") else str(value["name"])
+    return str(value)
 
 
 def _matched(known: Baseline, side: Side) -> tuple[Pairs, int, tuple[str, ...]]:
