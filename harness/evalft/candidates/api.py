@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import os
 import re
-import time
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
 
 from evalft import answers
-from evalft.candidates import Attempt, Resource, completion, rate_limits, structured
+from evalft.candidates import Attempt, completion, rate_limits, structured
 from evalft.candidates.batch_routes import BATCH_ENDPOINT, WINDOW, BatchRoutes
+from evalft.candidates.refusals import Refused, lost_connection, never_reached, one_line, refused_by, refused_with
 from evalft.candidates.top_logprobs import label_probabilities
 from evalft.config import CandidateConfig, ProviderConfig, TaskConfig, holds_password
 from evalft.errors import CannotStart, UserError
@@ -57,15 +55,6 @@ def _as_quoted(key: str) -> list[str]:
         return []
     encoded = [b64encode(text.encode()).decode().rstrip("=") for text in (f"Bearer {key}", key)]
     return [key, quote(key, safe=""), *encoded]
-
-
-class _Refused(Exception):
-    """An HTTP error with the error object of its body."""
-
-    def __init__(self, status: int, code: str, param: str, message: str, headers: Mapping[str, str]) -> None:
-        super().__init__(message)
-        self.status, self.code, self.param, self.message = status, code, param, message
-        self.headers = headers
 
 
 class ApiCandidate:
@@ -202,7 +191,7 @@ class ApiCandidate:
         for _ in range(len(self._fields)):
             try:
                 attempt = await self._ask(request)
-            except _Refused as refused:
+            except Refused as refused:
                 found = self._give_way(refused)
                 if found is not None:
                     said.append(found)
@@ -215,17 +204,17 @@ class ApiCandidate:
             return self._notice_what_is_ignored(attempt, said)
         raise CannotStart(f"candidate {self.name}: the endpoint refuses one field after another: {'; '.join(said)}")
 
-    async def _without_schema(self, request: Request, refused: _Refused) -> Attempt | None:
+    async def _without_schema(self, request: Request, refused: Refused) -> Attempt | None:
         """A refusal that names no field may be of the schema, which nobody asked us to send: tried once without. None
         where that is refused too, so that it was not the schema."""
-        about_the_row = refused.status not in (400, 422) or _about_length(refused) or _is_filter(refused)
+        about_the_row = refused.status not in (400, 422) or refused.is_about_length or refused.is_filter
         if "response_format" not in self._fields or self._tried_without_schema or about_the_row:
             return None
         self._tried_without_schema = True
         schema = self._fields.pop("response_format")
         try:
             attempt = await self._ask(request)
-        except _Refused:
+        except Refused:
             self._fields["response_format"] = schema
             return None
         self.dropped.append("response_format")
@@ -247,12 +236,12 @@ class ApiCandidate:
             return replace(attempt, retry=True)
         return attempt
 
-    def _give_way(self, refused: _Refused) -> str | None:
+    def _give_way(self, refused: Refused) -> str | None:
         """Drop or rename the field that a 400 or 422 complains of; what was done, or None where it is something else."""
         if refused.status not in (400, 422):
             return None
         text = f"{refused.param} {refused.message}"
-        if "max_tokens" in self._fields and re.search(r"\bmax_tokens\b", text) and not _about_length(refused):
+        if "max_tokens" in self._fields and re.search(r"\bmax_tokens\b", text) and not refused.is_about_length:
             self._fields["max_completion_tokens"] = self._fields.pop("max_tokens")
             self.renamed["max_tokens"] = "max_completion_tokens"
             return "the endpoint refuses max_tokens: max_completion_tokens is sent instead"
@@ -322,11 +311,11 @@ class ApiCandidate:
     async def _attempt(self, request: Request) -> Attempt:
         try:
             return await self._ask(request)
-        except _Refused as refused:
+        except Refused as refused:
             return self._refusal(request, refused)
 
     async def _ask(self, request: Request) -> Attempt:
-        """One try. Raises _Refused for an HTTP error; anything else that goes wrong is in the Attempt."""
+        """One try. Raises Refused for an HTTP error; anything else that goes wrong is in the Attempt."""
         import httpx2
         import openai
 
@@ -343,13 +332,13 @@ class ApiCandidate:
         except TimeoutError:
             return self._no_answer(request, "timeout", f"no answer within {self._timeout_s:g} s")
         except openai.APIStatusError as error:
-            raise _refused(error) from None
+            raise refused_by(error) from None
         except openai.APIConnectionError as error:
-            lost = _lost_connection(error)
+            lost = lost_connection(error)
             if lost is None:
                 return self._no_answer(request, "timeout", f"no answer within {self._timeout_s:g} s")
             return self._no_answer(
-                request, "connection", str(lost) or type(lost).__name__, billed=not _never_reached(lost)
+                request, "connection", str(lost) or type(lost).__name__, billed=not never_reached(lost)
             )
         except openai.OpenAIError as error:
             return self._no_answer(request, "bad_response", str(error))
@@ -385,13 +374,13 @@ class ApiCandidate:
         self, request: Request, kind: FailureKind, message: str, *, usage: Usage | None = None, **more: Any
     ) -> Failure:
         cost = self.price.cost_usd(usage) if usage else 0.0
-        message = _one_line(self._safe(message))
+        message = one_line(self._safe(message))
         return Failure(request.id, request.index, request.repeat, kind, message, usage=usage, cost_usd=cost, **more)
 
-    def _refusal(self, request: Request, refused: _Refused) -> Attempt:
+    def _refusal(self, request: Request, refused: Refused) -> Attempt:
         """An HTTP error as an attempt: filtered, to be retried, or the end of this candidate."""
         message = f"HTTP {refused.status}: {refused.message}"
-        if _is_filter(refused):
+        if refused.is_filter:
             return Attempt(self._failure(request, "filtered", message))
         quota = refused.code in ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
         retry = (refused.status in RETRIED_STATUS or refused.status >= 500) and not quota
@@ -400,9 +389,9 @@ class ApiCandidate:
         return Attempt(
             self._failure(request, "api_error", message, usage=usage),
             retry=retry,
-            retry_after_s=_retry_after_s(refused.headers),
+            retry_after_s=refused.retry_after_s,
             throttled=refused.status == 429 and not quota,
-            throttled_by=_throttled_by(refused),
+            throttled_by=refused.throttled_by,
             rate_limits=rate_limits.read(refused.headers),
             stops=refused.status in (401, 403, 404) or quota,
             broken=refused.status >= 500,
@@ -411,7 +400,7 @@ class ApiCandidate:
     # ------------------------------------------------------------ in batches
 
     def batch_routes(self) -> BatchRoutes:
-        return BatchRoutes(self._connected(), self._headers(), lambda words: _one_line(self._safe(words)))
+        return BatchRoutes(self._connected(), self._headers(), lambda words: one_line(self._safe(words)))
 
     def asks_in_batches(self) -> None:
         """From here on, after the one row that is asked live, what is asked has the price of a batch."""
@@ -432,7 +421,7 @@ class ApiCandidate:
             return Attempt(self._failure(request, "api_error", message), retry=True)
         status, body = response.get("status_code"), response.get("body")
         if isinstance(status, int) and status >= 400:
-            return self._refusal(request, _refused_with(status, body, {}, f"HTTP {status}"))
+            return self._refusal(request, refused_with(status, body, {}, f"HTTP {status}"))
         try:
             return self._read(request, json.dumps(body).encode(), None)
         except RecursionError:
@@ -494,89 +483,3 @@ class ApiCandidate:
             return None, None
         self._saw_logprobs = True
         return label_probabilities(logprobs, self._task.labels or ())
-
-
-def _refused(error: Any) -> _Refused:
-    """An openai.APIStatusError as what matters of it."""
-    moved = error.response.headers.get("location") if error.status_code < 400 else None
-    if moved:
-        message = f"it redirects to {moved}, which is not followed; if that is right, it belongs into base_url"
-        return _Refused(error.status_code, "", "", message, error.response.headers)
-    return _refused_with(error.status_code, error.body, error.response.headers, error.message)
-
-
-def _refused_with(status: int, found: object, headers: Mapping[str, str], otherwise: str) -> _Refused:
-    """An HTTP error by its body; `otherwise` is said where that says nothing."""
-    body = found if isinstance(found, dict) else {}
-    inner = body.get("error")
-    detail: Mapping[str, Any] = inner if isinstance(inner, dict) else body
-    return _Refused(
-        status=status,
-        code=str(detail.get("code") or detail.get("type") or ""),
-        param=str(detail.get("param") or ""),
-        message=str(detail.get("message") or (inner if isinstance(inner, str) else "") or otherwise),
-        headers=headers,
-    )
-
-
-def _throttled_by(refused: _Refused) -> Resource | None:
-    """OpenAI's type and message ("on tokens per min (TPM)"), Anthropic's message ("input tokens per minute")."""
-    said = f"{refused.code} {refused.message}".lower()
-    if re.search(r"\btokens?\b|\btpm\b", said):
-        return "tokens"
-    return "requests" if re.search(r"\brequests per|\brpm\b", said) else None
-
-
-def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Retry-After in seconds or as an HTTP date (RFC 9110, 10.2.3), or OpenAI's retry-after-ms."""
-    in_ms = headers.get("retry-after-ms")
-    if in_ms and re.fullmatch(r"\d{1,9}(\.\d+)?", in_ms):
-        return float(in_ms) / 1000
-    text = headers.get("retry-after")
-    if not text:
-        return None
-    try:
-        wait_s = float(text)
-        return max(0.0, wait_s) if math.isfinite(wait_s) else None
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except (TypeError, ValueError):
-        return None
-
-
-def _is_filter(refused: _Refused) -> bool:
-    return refused.status == 400 and "content_filter" in f"{refused.code} {refused.message}"
-
-
-def _about_length(refused: _Refused) -> bool:
-    """The prompt does not fit: no other field name will help."""
-    return "context_length" in refused.code or "context length" in refused.message
-
-
-def _lost_connection(error: BaseException) -> BaseException | None:
-    """The failed connection behind an error, None where it was the clock. The SDK's aiohttp transport reports both as a
-    timeout, so the cause decides."""
-    from aiohttp import ClientConnectionError, ServerTimeoutError
-
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ServerTimeoutError):
-            return None
-        if isinstance(cause, ClientConnectionError | ConnectionError):
-            return cause
-        cause = cause.__cause__ or cause.__context__
-    return None if "timed out" in str(error).lower() else error
-
-
-def _never_reached(lost: BaseException) -> bool:
-    """True where the request cannot have been billed: the connection was never made."""
-    from aiohttp import ClientConnectorError
-
-    return isinstance(lost, ClientConnectorError | ConnectionRefusedError)
-
-
-def _one_line(message: str) -> str:
-    """Of a server's words, for a terminal: without control characters, which could be escapes."""
-    return " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", message).split())[:500]
