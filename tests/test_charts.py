@@ -221,6 +221,38 @@ def test_a_candidate_whose_cost_is_not_known_is_named_beside_the_chart(tmp_path:
     assert chart.table[1][4:] == ("not measured", "–", "–", "no")
 
 
+def _legends(spec: Any) -> list[dict[str, str]]:
+    """Wherever candidates are told apart by colour: the colour of each that the legend lists."""
+    if isinstance(spec, list):
+        return [found for part in spec for found in _legends(part)]
+    if not isinstance(spec, dict):
+        return []
+    scale = spec.get("scale") if spec.get("field") == "who" else None
+    looks = (
+        [dict(zip(scale["domain"], scale["range"], strict=True))] if scale and "#" in str(scale.get("range")) else []
+    )
+    return looks + [found for part in spec.values() for found in _legends(part)]
+
+
+def test_a_legend_lists_those_that_are_drawn_in_the_colours_that_they_have_everywhere(
+    summary: dict[str, Any], specs: list[dict[str, Any]]
+) -> None:
+    names = [entry["name"] for entry in summary["candidates"]]
+    charts.of(summary)
+    everywhere = next(looks for looks in _legends(specs[0]) if len(looks) == len(names))
+    specs.clear()
+    unknown = summary["candidates"][1]
+    free = unknown | {"cost_per_query_usd": unknown["cost_per_query_usd"] | dict.fromkeys(("value", "low", "high"))}
+    found = charts.of(
+        summary | {"candidates": [free if entry is unknown else entry for entry in summary["candidates"]]}
+    )
+    drawn = [*found.quality_and_cost, *found.slices, *found.probabilities, *found.money]
+    legends = [looks for spec in specs for looks in _legends(spec)]
+    assert len(drawn) == 5 and {len(looks) for looks in legends} == {3, len(names) - 1}
+    for looks in legends:
+        assert looks.items() <= everywhere.items()
+
+
 def test_the_frontier_line_of_cost_per_month_meets_the_dear_candidate_at_the_break_even_point(
     tmp_path: Path, specs: list[dict[str, Any]]
 ) -> None:

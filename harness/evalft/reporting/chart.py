@@ -8,8 +8,8 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from evalft import numbers
@@ -104,6 +104,8 @@ class Who:
 
     labels: Mapping[str, str]
     """By candidate: its name on one line, cut, and on a second what has to be known of it. All distinct."""
+    drawn: frozenset[str] | None = None
+    """The candidates that a chart draws, and its legend lists; None: all."""
 
     @classmethod
     def of(cls, summary: Row) -> Who:
@@ -113,6 +115,9 @@ class Who:
             name = text.cut_in_the_middle(line(entry["name"]), NAME)
             labels[entry["name"]] = "\n".join(filter(None, (name, cut(line(", ".join(tags(entry, base)))))))
         return cls(distinct(labels))
+
+    def only(self, names: Iterable[str]) -> Who:
+        return replace(self, drawn=frozenset(names))
 
     def in_a_line(self, name: str) -> str:
         return self.labels[name].replace("\n", ", ")
@@ -135,8 +140,12 @@ class Who:
     def _scale(self, values: Sequence[Any]) -> alt.Scale:
         import altair as alt
 
-        names = [self.in_a_line(name) for name in self.labels]
-        return alt.Scale(domain=names, range=[values[i % len(values)] for i in range(len(names))])
+        looks = {
+            self.in_a_line(name): values[i % len(values)]
+            for i, name in enumerate(self.labels)
+            if self.drawn is None or name in self.drawn
+        }
+        return alt.Scale(domain=list(looks), range=list(looks.values()))
 
 
 def legend() -> alt.Legend:

@@ -151,7 +151,8 @@ def quality_and_cost(
     across, up = f"cost per query{x.said}", f"{metric} ({'lower' if sign < 0 else 'higher'} is better)"
     horizontal = alt.X("cost_usd:Q", scale=x.scale, axis=x.axis(across))
     vertical = alt.Y("value:Q", scale=y.scale, axis=y.axis(up))
-    whisker = alt.Chart().mark_rule(strokeWidth=1.5).encode(color=who.colour())
+    among = who.only(row["candidate"] for row in known)
+    whisker = alt.Chart().mark_rule(strokeWidth=1.5).encode(color=among.colour())
     drawn = alt.layer(
         *line_at(cost_bound, x, "x"),
         *line_at(quality_bound, y, "y"),
@@ -164,7 +165,7 @@ def quality_and_cost(
         whisker.encode(x=alt.X("left:Q", scale=x.scale), x2="right:Q", y=vertical),
         alt.Chart()
         .mark_point(filled=True, size=130, opacity=1)
-        .encode(x=horizontal, y=vertical, color=who.colour(), shape=who.shape()),
+        .encode(x=horizontal, y=vertical, color=among.colour(), shape=among.shape()),
         data=alt.InlineData(values=data),
     ).properties(width=WIDTH, height=280)
     names = {row["candidate"] for row in front}
@@ -267,7 +268,8 @@ def slices(found: Sliced | None, thresholds: Mapping[str, Threshold], who: Who) 
     if found is None:
         return None
     metric, rows = found.metric, found.rows
-    candidates = len({row["candidate"] for row in rows})
+    names = {row["candidate"] for row in rows}
+    among = who.only(names)
     labels = distinct({row["slice"]: f"{cut(line(row['slice']))}\n{row['rows']:,} rows" for row in rows})
     threshold = thresholds.get(metric)
     x = Axis.of([*all_of(rows, "value", "low", "high"), *bounds_of(threshold)], "score")
@@ -283,18 +285,18 @@ def slices(found: Sliced | None, thresholds: Mapping[str, Threshold], who: Who) 
         *line_at(threshold, x, "x"),
         alt.Chart()
         .mark_rule(strokeWidth=2)
-        .encode(y=up, yOffset=offset, x=alt.X("left:Q", scale=x.scale), x2="right:Q", color=who.colour()),
+        .encode(y=up, yOffset=offset, x=alt.X("left:Q", scale=x.scale), x2="right:Q", color=among.colour()),
         alt.Chart()
         .mark_point(filled=True, size=80, opacity=1)
         .encode(
             y=up,
             yOffset=offset,
             x=alt.X("value:Q", scale=x.scale, axis=x.axis(metric)),
-            color=who.colour(),
-            shape=who.shape(),
+            color=among.colour(),
+            shape=among.shape(),
         ),
         data=alt.InlineData(values=data),
-    ).properties(width=WIDTH - 100, height=alt.Step(max(14, STEP // (candidates + 1)), **{"for": "offset"}))
+    ).properties(width=WIDTH - 100, height=alt.Step(max(14, STEP // (len(names) + 1)), **{"for": "offset"}))
     description = (
         f"{metric} by slice, with intervals; first those where {who.in_a_line(found.leading)} does worst. Of many slices "
         "some look bad by chance."
@@ -330,13 +332,14 @@ def roc(entries: Sequence[Row], who: Who) -> Chart | None:
         for fpr, tpr in zip(entry["roc"]["fpr"], entry["roc"]["tpr"], strict=True)
     ]
     data = [drawable(row) | {"who": who.in_a_line(row["candidate"])} for row in rows]
+    among = who.only(found)
     across = alt.X("false_positive_rate:Q", axis=alt.Axis(title="share of the others let through", tickCount=5))
     up = alt.Y("true_positive_rate:Q", axis=alt.Axis(title="share of the label's rows found", tickCount=5))
     drawn = alt.layer(
         _diagonal(),
         alt.Chart()
         .mark_line(strokeWidth=2)
-        .encode(x=across, y=up, order="false_positive_rate:Q", color=who.colour(), strokeDash=who.dash()),
+        .encode(x=across, y=up, order="false_positive_rate:Q", color=among.colour(), strokeDash=among.dash()),
         data=alt.InlineData(values=data),
     ).properties(width=340, height=340)
     of = line(next(iter(found.values()))["roc"]["of"])
@@ -375,20 +378,21 @@ def calibration(entries: Sequence[Row], who: Who) -> Chart | None:
         | {"bottom": x.inside(row["low"], 0), "top": x.inside(row["high"], 1)}
         for row in rows
     ]
+    among = who.only(row["candidate"] for row in rows)
     across = alt.X("stated:Q", scale=x.scale, axis=alt.Axis(title="probability stated", tickCount=5))
     title = "share that is right"
     one = alt.layer(
         _diagonal(),
         alt.Chart()
         .mark_rule(strokeWidth=2)
-        .encode(x=across, y=alt.Y("bottom:Q", scale=x.scale, title=title), y2="top:Q", color=who.colour()),
+        .encode(x=across, y=alt.Y("bottom:Q", scale=x.scale, title=title), y2="top:Q", color=among.colour()),
         alt.Chart()
         .mark_point(filled=True, opacity=1)
         .encode(
             x=across,
             y=alt.Y("right:Q", scale=x.scale, axis=alt.Axis(title=title, tickCount=5)),
-            color=who.colour(),
-            shape=who.shape(),
+            color=among.colour(),
+            shape=among.shape(),
             size=alt.Size("answers:Q", scale=alt.Scale(range=[20, 200]), legend=None),
         ),
     ).properties(width=230, height=230)
@@ -601,11 +605,11 @@ def cost_per_month(
         for queries in steps
     ]
     data = [drawable(row) | {"who": who.in_a_line(row["candidate"])} for row in rows]
-    names = [who.in_a_line(name) for name, cost in costs.items() if cost is not None]
+    looks = {who.in_a_line(name): i for i, name in enumerate(costs) if costs[name] is not None}
     marks = [(queries_per_month, f"stated volume: {queries_per_month:,.15g}")] if queries_per_month else []
     if pays and least:
         tuned = f"after training (its cost spread over {pays['horizon_months']:g} months)"
-        names.append(tuned)
+        looks[tuned] = len(costs)
         once = pays["one_off_usd"] / pays["horizon_months"]
         more = [
             {"candidate": tuned, "queries_per_month": q, "cost_usd": once + pays["cost_per_query_after_usd"] * q}
@@ -617,8 +621,9 @@ def cost_per_month(
     y = Axis.of([row["cost_usd"] for row in rows], "usd")
     horizontal = alt.X("queries_per_month:Q", scale=x.scale, axis=x.axis(f"queries a month{x.said}"))
     vertical = alt.Y("cost_usd:Q", scale=y.scale, axis=y.axis(f"USD a month{y.said}"))
-    colours = [SERIES[i % len(SERIES)] for i in range(len(names))]
-    dashes = [DASHES[i % len(DASHES)] for i in range(len(names))]
+    names = list(looks)
+    colours = [SERIES[i % len(SERIES)] for i in looks.values()]
+    dashes = [DASHES[i % len(DASHES)] for i in looks.values()]
     drawn = alt.layer(
         *(part for i, (queries, said) in enumerate(marks) for part in _mark(queries, said, x, 8 + 16 * i)),
         alt.Chart(alt.InlineData(values=data))
