@@ -7,7 +7,6 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
@@ -222,6 +221,38 @@ def test_a_candidate_whose_cost_is_not_known_is_named_beside_the_chart(tmp_path:
     assert chart.table[1][4:] == ("not measured", "–", "–", "no")
 
 
+def _legends(spec: Any) -> list[dict[str, str]]:
+    """Wherever candidates are told apart by colour: the colour of each that the legend lists."""
+    if isinstance(spec, list):
+        return [found for part in spec for found in _legends(part)]
+    if not isinstance(spec, dict):
+        return []
+    scale = spec.get("scale") if spec.get("field") == "who" else None
+    looks = (
+        [dict(zip(scale["domain"], scale["range"], strict=True))] if scale and "#" in str(scale.get("range")) else []
+    )
+    return looks + [found for part in spec.values() for found in _legends(part)]
+
+
+def test_a_legend_lists_those_that_are_drawn_in_the_colours_that_they_have_everywhere(
+    summary: dict[str, Any], specs: list[dict[str, Any]]
+) -> None:
+    names = [entry["name"] for entry in summary["candidates"]]
+    charts.of(summary)
+    everywhere = next(looks for looks in _legends(specs[0]) if len(looks) == len(names))
+    specs.clear()
+    unknown = summary["candidates"][1]
+    free = unknown | {"cost_per_query_usd": unknown["cost_per_query_usd"] | dict.fromkeys(("value", "low", "high"))}
+    found = charts.of(
+        summary | {"candidates": [free if entry is unknown else entry for entry in summary["candidates"]]}
+    )
+    drawn = [*found.quality_and_cost, *found.slices, *found.probabilities, *found.money]
+    legends = [looks for spec in specs for looks in _legends(spec)]
+    assert len(drawn) == 5 and {len(looks) for looks in legends} == {3, len(names) - 1}
+    for looks in legends:
+        assert looks.items() <= everywhere.items()
+
+
 def test_the_frontier_line_of_cost_per_month_meets_the_dear_candidate_at_the_break_even_point(
     tmp_path: Path, specs: list[dict[str, Any]]
 ) -> None:
@@ -252,35 +283,6 @@ def test_a_lone_candidate_without_thresholds_has_figures_and_no_picture(
     assert len(specs) == len(pictured)
     assert all(chart.rows and chart.csv and chart.table for chart in found.all)
     assert "<figure" not in html.page(view.read(tmp_path), charts.Charts(metrics=found.metrics))
-
-
-def test_a_legend_names_those_that_are_drawn_in_the_colours_that_they_have_everywhere(
-    tmp_path: Path, specs: list[dict[str, Any]]
-) -> None:
-    summary = run_folder.write(tmp_path)
-    charts.of(summary)
-    everywhere = _colours(specs[0])
-    for entry in summary["candidates"][1:2]:
-        entry["cost_per_query_usd"] |= {"value": None, "low": None, "high": None}
-    del specs[:]
-    charts.of(summary)
-    legends = [one["legend"]["values"] for one in _found(specs[0], "color") if "legend" in one]
-    assert legends and all(len(names) == len(summary["candidates"]) - 1 for names in legends)
-    assert not any("Qwen3-8B" in name for names in legends for name in names)
-    assert _colours(specs[0]) == everywhere
-
-
-def _colours(spec: dict[str, Any]) -> dict[str, str]:
-    scale = next(one["scale"] for one in _found(spec, "color") if "scale" in one)
-    return dict(zip(scale["domain"], scale["range"], strict=True))
-
-
-def _found(spec: Any, key: str) -> Iterator[dict[str, Any]]:
-    """Every value of this key, however deep."""
-    if isinstance(spec, list):
-        yield from (one for part in spec for one in _found(part, key))
-    elif isinstance(spec, dict):
-        yield from (one for name, part in spec.items() for one in ([part] if name == key else _found(part, key)))
 
 
 def test_what_a_run_does_not_have_draws_nothing(tmp_path: Path) -> None:

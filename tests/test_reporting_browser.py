@@ -288,16 +288,21 @@ def test_scripts_of_the_world_keep_their_direction_and_their_signs(tmp_path: Pat
         assert found == ["rtl" if "متى" in words else "ltr"]
 
 
-def _widths(page: Path, width: int, element: str) -> tuple[int, int]:
-    """How wide an element's content is, and how wide it is itself, in a window that wide (in px)."""
+def _seen_at(page: Path, width: int, expression: str) -> Any:
+    """What an expression of JavaScript comes to in a window that wide (in px)."""
     frame = page.with_name("frame.html")
-    script = f"const e = {element}; parent.postMessage(e.scrollWidth + ' ' + e.clientWidth, '*');"
+    script = f"parent.postMessage(JSON.stringify({expression}), '*');"
     frame.write_text(
         f"<!doctype html><title></title><script>onmessage = (e) => document.title = e.data;</script>"
         f'<iframe src="{_driven(page, script).as_uri()}" width="{width}" height="800" frameborder="0"></iframe>',
         encoding="utf-8",
     )
-    inner, outer = map(int, _title(_browse(frame)[0]).split())
+    return json.loads(html_escapes.unescape(_title(_browse(frame)[0])))
+
+
+def _widths(page: Path, width: int, element: str) -> tuple[int, int]:
+    """How wide an element's content is, and how wide it is itself, in a window that wide (in px)."""
+    inner, outer = _seen_at(page, width, f"((e) => [e.scrollWidth, e.clientWidth])({element})")
     return inner, outer
 
 
@@ -320,6 +325,63 @@ def test_the_overview_fits_a_laptop_with_three_thresholds_and_latencies(tmp_path
     page.write_text(html.render(tmp_path), encoding="utf-8")
     inner, outer = _widths(page, 1280, "document.querySelector('.glance').parentElement")
     assert inner <= outer
+
+
+def test_what_is_wider_than_a_phone_shows_that_it_scrolls_and_can_be_reached_by_keyboard(page: Path) -> None:
+    boxes = _seen_at(
+        page,
+        390,
+        """[...document.querySelectorAll('.box')].filter((e) => e.scrollWidth > e.clientWidth).map((e) => ({
+          picture: !!e.querySelector('svg'), tab: e.tabIndex, role: e.role, name: e.ariaLabel,
+          edges: getComputedStyle(e).backgroundAttachment.split(', '), image: getComputedStyle(e).backgroundImage }))""",
+    )
+    assert any(box["picture"] for box in boxes) and any(not box["picture"] for box in boxes)
+    for box in boxes:
+        assert (box["tab"], box["role"]) == (0, "region") and box["name"]
+        assert box["edges"] == ["local", "local", "scroll", "scroll"] and box["image"].count("gradient") == 4
+    names = [box["name"] for box in boxes]
+    assert len(set(names)) == len(names)
+
+
+def test_the_filters_stand_in_one_row_on_a_laptop(tmp_path: Path) -> None:
+    run_folder.write(tmp_path, training="tuned")
+    page = tmp_path / "report.html"
+    page.write_text(html.render(tmp_path), encoding="utf-8")
+    bottoms = _seen_at(
+        page, 1280, "[...document.querySelectorAll('#filter label')].map((e) => e.getBoundingClientRect().bottom)"
+    )
+    assert len(bottoms) == 4 and len(set(bottoms)) == 1
+
+
+def test_on_paper_nothing_is_hidden_dark_or_longer_than_a_page(tmp_path: Path) -> None:
+    summary = run_folder.write(tmp_path, training="tuned")
+    score = next(iter(summary["candidates"][0]["metrics"].values()))
+    rows = [{"column": "kind", "value": f"k{i}", "score": score} for i in range(40)]
+    for entry in summary["candidates"]:
+        entry["slices"] = {"metric": "accuracy", "rows": rows, "small": 0, "small_rows": 0, "more": 0}
+    (tmp_path / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    page = tmp_path / "report.html"
+    on_screen = html.render(tmp_path)
+    page.write_text(on_screen.replace("@media print {", "@media all {"), encoding="utf-8")
+    assert page.read_text(encoding="utf-8") != on_screen
+    script = """
+      const size = (e) => e.getBoundingClientRect().height;
+      const told = (e) => size(e.closest('figure').querySelector('.paper') ?? document.createElement('p'));
+      const details = [...document.querySelectorAll('details')].filter((e) => !e.open);
+      document.title = JSON.stringify({
+        page: getComputedStyle(document.body).backgroundColor, ink: getComputedStyle(document.body).color,
+        tallest: Math.max(...[...document.querySelectorAll('svg.chart')].map(size)) / 96 * 2.54,
+        short: details.filter((e) => !e.matches('.long')).map((e) => size(e.lastElementChild)),
+        long: details.filter((e) => e.matches('.long')).map((e) => [size(e), told(e) > 0]),
+        cut: [...document.querySelectorAll('.box')].filter((e) => getComputedStyle(e).overflowX !== 'visible').length,
+      });
+    """
+    dom, _ = _browse(_driven(page, script), "--blink-settings=preferredColorScheme=0")
+    saw = json.loads(html_escapes.unescape(_title(dom)))
+    assert (saw["page"], saw["ink"], saw["cut"]) == ("rgb(255, 255, 255)", "rgb(0, 0, 0)", 0)
+    assert 20 < saw["tallest"] <= 22.01
+    assert len(saw["short"]) > 5 and min(saw["short"]) > 0
+    assert saw["long"] and all(height == 0 and told for height, told in saw["long"])
 
 
 EXAMPLE = Path(__file__).parents[1] / "reports" / "example" / "report.html"

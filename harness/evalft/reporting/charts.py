@@ -465,11 +465,11 @@ def cost_per_month(
         for queries in steps
     ]
     data = [drawable(row) | {"who": who.in_a_line(row["candidate"])} for row in rows]
-    names = [who.in_a_line(name) for name, cost in costs.items() if cost is not None]
+    looks = {who.in_a_line(name): i for i, name in enumerate(costs) if costs[name] is not None}
     marks = [(queries_per_month, f"stated volume: {queries_per_month:,.15g}")] if queries_per_month else []
     if pays and least:
         tuned = f"after training (its cost spread over {pays['horizon_months']:g} months)"
-        names.append(tuned)
+        looks[tuned] = len(costs)
         once = pays["one_off_usd"] / pays["horizon_months"]
         more = [
             {"candidate": tuned, "queries_per_month": q, "cost_usd": once + pays["cost_per_query_after_usd"] * q}
@@ -487,7 +487,7 @@ def cost_per_month(
         description=description,
         columns=(Column("candidate"), Column("queries_per_month", "count"), Column("cost_usd", "usd")),
         rows=tuple(rows),
-        svg=pictures.cost_per_month(description, data, names, marks, x, y),
+        svg=pictures.cost_per_month(description, data, looks, marks, x, y),
         note=f"Not drawn, since the cost per query is not known: {'; '.join(unknown)}." if unknown else "",
     )
 

@@ -183,11 +183,12 @@ def failures(rows: Sequence[Row], who: Who) -> alt.TopLevelMixin:
 
 @_picture
 def cost_per_month(
-    rows: Sequence[Row], names: Sequence[str], marks: Sequence[tuple[float, str]], x: Axis, y: Axis
+    rows: Sequence[Row], looks: Mapping[str, int], marks: Sequence[tuple[float, str]], x: Axis, y: Axis
 ) -> alt.TopLevelMixin:
-    """names: all that have a line; marks: (queries a month, what is there)."""
-    colours = [SERIES[i % len(SERIES)] for i in range(len(names))]
-    dashes = [DASHES[i % len(DASHES)] for i in range(len(names))]
+    """looks: which colour and dashes each line has, by its name; marks: (queries a month, what is there)."""
+    names = list(looks)
+    colours = [SERIES[i % len(SERIES)] for i in looks.values()]
+    dashes = [DASHES[i % len(DASHES)] for i in looks.values()]
     return alt.layer(
         *(part for i, (queries, said) in enumerate(marks) for part in _mark(queries, said, x, 8 + 16 * i)),
         alt.Chart(alt.InlineData(values=rows))
@@ -195,8 +196,8 @@ def cost_per_month(
         .encode(
             x=alt.X("queries_per_month:Q", scale=_scale(x), axis=_axis(x, f"queries a month{x.said}")),
             y=alt.Y("cost_usd:Q", scale=_scale(y), axis=_axis(y, f"USD a month{y.said}")),
-            color=alt.Color("who:N", scale=alt.Scale(domain=names, range=colours), legend=_legend(names)),
-            strokeDash=alt.StrokeDash("who:N", scale=alt.Scale(domain=names, range=dashes), legend=_legend(names)),
+            color=alt.Color("who:N", scale=alt.Scale(domain=names, range=colours), legend=_legend()),
+            strokeDash=alt.StrokeDash("who:N", scale=alt.Scale(domain=names, range=dashes), legend=_legend()),
         ),
     ).properties(width=WIDTH, height=240)
 
@@ -219,21 +220,22 @@ def loss(rows: Sequence[Row]) -> alt.TopLevelMixin:
 
 
 def _colour(who: Who, rows: Sequence[Row]) -> alt.Color:
-    return alt.Color("who:N", scale=_one_each(who, SERIES), legend=_legend(_names_of(who, rows)))
+    return alt.Color("who:N", scale=_one_each(who, SERIES, rows), legend=_legend())
 
 
 def _shape(who: Who, rows: Sequence[Row]) -> alt.Shape:
-    return alt.Shape("who:N", scale=_one_each(who, SHAPES), legend=_legend(_names_of(who, rows)))
+    return alt.Shape("who:N", scale=_one_each(who, SHAPES, rows), legend=_legend())
 
 
 def _dash(who: Who, rows: Sequence[Row]) -> alt.StrokeDash:
-    return alt.StrokeDash("who:N", scale=_one_each(who, DASHES), legend=_legend(_names_of(who, rows)))
+    return alt.StrokeDash("who:N", scale=_one_each(who, DASHES, rows), legend=_legend())
 
 
-def _one_each(who: Who, values: Sequence[Any]) -> alt.Scale:
-    """The same for a candidate in every picture, whichever others are in it."""
-    names = [who.in_a_line(name) for name in who.labels]
-    return alt.Scale(domain=names, range=[values[i % len(values)] for i in range(len(names))])
+def _one_each(who: Who, values: Sequence[Any], rows: Sequence[Row]) -> alt.Scale:
+    """Of those that have a row, which the legend lists; the same for a candidate in every picture."""
+    looks = {who.in_a_line(name): values[i % len(values)] for i, name in enumerate(who.labels)}
+    names = _names_of(who, rows)
+    return alt.Scale(domain=names, range=[looks[name] for name in names])
 
 
 def _names_of(who: Who, rows: Sequence[Row]) -> list[str]:
@@ -242,8 +244,8 @@ def _names_of(who: Who, rows: Sequence[Row]) -> list[str]:
     return [name for name in map(who.in_a_line, who.labels) if name in drawn]
 
 
-def _legend(names: Sequence[str]) -> alt.Legend:
-    return alt.Legend(title=None, orient="bottom", direction="vertical", columns=1, values=names)
+def _legend() -> alt.Legend:
+    return alt.Legend(title=None, orient="bottom", direction="vertical", columns=1)
 
 
 # ---------------------------------------------------------------- axes and lines
