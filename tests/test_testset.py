@@ -428,7 +428,7 @@ def test_small_sets_few_groups_and_outer_spaces_are_warned_about(tmp_path: Path)
     rows = [row | {"user": f"u{i % 7}"} for i, row in enumerate(labelled(49))]
     rows[4]["label"] = "x "
     loaded = load(tmp_path, rows, train=[{"text": "t", "label": "x", "user": "u1"}], group="user")
-    assert said(loaded.warnings, "49 rows are few")
+    assert said(loaded.warnings, "only 49 rows")
     assert said(loaded.warnings, "7 groups are fewer than 8")
     assert said(loaded.warnings, "groups that are also in test: 1: those of", "train.jsonl:1")
     assert said(loaded.warnings, "start or end with a space: 1:", "test.jsonl:5")

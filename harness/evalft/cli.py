@@ -200,10 +200,10 @@ def diff(base: str, new: str, margin: float | None, as_json: bool) -> None:
 )
 def baseline(run: str, out: Path) -> None:
     """Write what RUN (or RUN:CANDIDATE) scored on each row, small enough for git, for `evalft gate`."""
-    from evalft import baselines
+    from evalft import baselines, numbers
 
     rows = baselines.write(run, out)
-    click.echo(f"{out}: {rows:,} rows, {out.stat().st_size:,} bytes; no text of yours is in it")
+    click.echo(f"{out}: {numbers.counted(rows, 'row')}, {out.stat().st_size:,} bytes; no text of yours is in it")
 
 
 @group.command()

@@ -106,6 +106,11 @@ def count(value: float) -> str:
     return f"{int(value):,}" if float(value).is_integer() else f"{float(f'{value:.4g}'):,}"
 
 
+def counted(how_many: int, what: str) -> str:
+    """1 row, 1,234 rows."""
+    return f"{how_many:,} {what}" + ("" if how_many == 1 else "s")
+
+
 def percent(part: float, whole: float) -> str:
     """ "99.5 %" of a whole; "100 %" and "0 %" only where they are exact."""
     if not whole:

@@ -17,6 +17,7 @@ from evalft import answers, scoring, summary
 from evalft.concluding import Assessment, conclude, require_run
 from evalft.config import TaskConfig, load
 from evalft.errors import UserError
+from evalft.numbers import counted
 from evalft.preparing import SCORING, Prepared, prepare
 from evalft.records import Failure, Outcome, Prediction, Score
 
@@ -109,7 +110,7 @@ def lines(found: Sequence[Rescored]) -> list[str]:
             f"{one.candidate}: {metric} {_shown(old)} -> {_shown(new)}" for metric, (old, new) in one.metrics.items()
         ]
         read = f", {one.read_differently:,} answers are read differently" if one.read_differently else ""
-        said.append(f"{one.candidate}: the scores of {one.rows_moved:,} rows moved{read}")
+        said.append(f"{one.candidate}: the scores of {counted(one.rows_moved, 'row')} moved{read}")
     return said
 
 

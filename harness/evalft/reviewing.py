@@ -21,9 +21,9 @@ from typing import Any
 from evalft import concluding, judging, pipeline, scoring
 from evalft.concluding import Assessment
 from evalft.config import load
-from evalft.decision.wording import count
 from evalft.errors import UserError
 from evalft.judging import people, quoting
+from evalft.numbers import counted
 from evalft.preparing import Prepared, prepare
 from evalft.records import Example, Outcome, Prediction
 from evalft.reporting import text
@@ -142,12 +142,12 @@ def _store(prepared: Prepared, found: Sequence[Mapping[str, Any]], path: Path) -
         if not taken:
             raise UserError(f"{path}: none of its rows is of an answer in {folder.path}; is it of another run?")
         folder.write_lines("human", lines.values())
-    return [f"read from {path}: {taken:,} rows; what people said so far is in {folder.file('human')}"]
+    return [f"read from {path}: {counted(taken, 'row')}; what people said so far is in {folder.file('human')}"]
 
 
 def _left(path: Path, found: Sequence[object], written: int) -> list[str]:
     if written < len(found):
-        return [f"{len(found) - written:,} rows of {path} are still empty; fill them in and run the same command again"]
+        return [f"{counted(len(found) - written, 'row')} of {path} still empty; fill in and run the same command again"]
     return [f"{path} is filled in; for more rows move it away and run `evalft review` again"]
 
 
@@ -175,7 +175,7 @@ def _write(prepared: Prepared, rows: int) -> tuple[str, ...]:
     else:
         how = "yes or no"
     return (
-        f"{path}: {count(doubted, 'row')} in doubt and {len(chosen) - doubted:,} drawn at random, of {len(nominees):,}",
+        f"{path}: {counted(doubted, 'row')} in doubt and {len(chosen) - doubted:,} drawn at random, of {len(nominees):,}",
         f"write {how} into `{column}`, save it as CSV, then run: evalft review {prepared.folder.path}",
     )
 

@@ -23,6 +23,7 @@ from evalft.candidates.model_files import find_model
 from evalft.config import CandidateConfig, Config, TaskConfig, TuneConfig
 from evalft.decision.evidence import LOWER_IS_BETTER
 from evalft.errors import EvalftError, UserError
+from evalft.numbers import counted
 from evalft.preparing import Prepared, requests_for, untuned
 from evalft.prices import hour_price
 from evalft.progress import Progress
@@ -335,7 +336,7 @@ def choose_pairs(
         pairs += [pair] if pair else []
     from_reference = sum(pair.chosen_from == "reference" for pair in pairs)
     said = (
-        f"{len(pairs):,} pairs of {len(rows):,} rows, {from_reference:,} of them with the reference as chosen; dropped: "
+        f"{len(pairs):,} pairs of {counted(len(rows), 'row')}, {from_reference:,} of them with the reference as chosen; dropped: "
         f"{counts['tie']:,} whose samples are equally good, {counts['none']:,} without a usable sample"
     )
     return pairs, said

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 from evalft.config import Threshold
 from evalft.decision.evidence import COST, LATENCY_QUANTILES, LOWER_IS_BETTER
-from evalft.decision.wording import count, metric_name, required
+from evalft.decision.wording import metric_name, required
+from evalft.numbers import counted
 from evalft.stats.order import rows_needed_to_bound
 from evalft.stats.proportion import MIN_GROUPS, rows_needed_to_pass
 
@@ -43,7 +44,9 @@ class OutOfReach:
 
     def sentence(self) -> str:
         needs = (
-            f"at least {count(self.rows, self.unit)} are needed" if self.rows is not None else "no number of rows could"
+            f"at least {counted(self.rows, self.unit)} are needed"
+            if self.rows is not None
+            else "no number of rows could"
         )
         return (
             f"the threshold {metric_name(self.metric)} {self.require} cannot be shown to pass: {self.reason}; {needs}"
@@ -87,7 +90,7 @@ def _out_of_reach(threshold: Threshold, n: int, groups: int | None, level: float
         if quantile is None:
             return None
         needed = rows_needed_to_bound(quantile, level)
-        reason = f"{count(n, 'row')} do not bound it above at level {level:.3g}"
+        reason = f"{counted(n, 'row')} do not bound it above at level {level:.3g}"
         return found(needed, "row", reason) if n < needed else None
     if not in_unit_interval(metric):
         return None
@@ -107,7 +110,7 @@ def _out_of_reach(threshold: Threshold, n: int, groups: int | None, level: float
         needed, have, unit = rows, n, "row"
     else:
         needed, have, unit = max(rows if metric in SHARES else 0, MIN_GROUPS), groups, "group"
-    reason = f"{count(have, unit)} cannot show it at level {level:.3g} even with every answer right"
+    reason = f"{counted(have, unit)} cannot show it at level {level:.3g} even with every answer right"
     return found(needed, unit, reason) if have < needed else None
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from evalft.decision.break_even import BreakEven, cost_after
 from evalft.decision.evidence import COST, LOWER_IS_BETTER, Evidence, Obstacle, Setting, TrainingPlan
 from evalft.decision.statuses import meets
-from evalft.decision.wording import count, duration, next_below, number, quantity, required, rounded_up
+from evalft.decision.wording import duration, next_below, number, quantity, required, rounded_up
+from evalft.numbers import counted
 
 TRAIN_ROWS = 20
 
@@ -96,7 +97,7 @@ def _base(plan: TrainingPlan | None) -> Condition:
 
 def _rows(setting: Setting) -> Condition:
     there, possible = setting.train_rows, setting.train_rows_possible
-    said = count(there, "train row")
+    said = counted(there, "train row")
     if possible:
         said += f" and {possible:,} more that can be made"
     if setting.lone_file:
@@ -107,7 +108,7 @@ def _rows(setting: Setting) -> Condition:
             "train rows",
             False,
             f"there are {said}; {TRAIN_ROWS} are needed",
-            f"{count(missing, 'more train row')} (task.train)",
+            f"{counted(missing, 'more train row')} (task.train)",
         )
     return Condition("train rows", True, f"there are {said} ({TRAIN_ROWS} are needed)")
 

@@ -31,7 +31,6 @@ from evalft.decision.statuses import (
 )
 from evalft.decision.tuning import TRAIN_ROWS, Condition, cost_warning, tune_conditions, volume_flip
 from evalft.decision.wording import (
-    count,
     end_text,
     interval_text,
     listed,
@@ -41,6 +40,7 @@ from evalft.decision.wording import (
     quantity,
     undecided_text,
 )
+from evalft.numbers import counted
 from evalft.records import Verdict
 from evalft.stats.paired import paired_difference
 
@@ -81,7 +81,7 @@ class _Rules:
     statuses: tuple[CandidateStatus, ...]
 
     def decision(self) -> Decision:
-        rule_0 = f"Rule 0: {count(len(self.setting.thresholds), 'threshold')} to decide on"
+        rule_0 = f"Rule 0: {counted(len(self.setting.thresholds), 'threshold')} to decide on"
         looks = tuple(f"{one.name}: {status.status}; {self._findings(one)}" for one, status in self._pairs())
         shipped = cheapest_passing(self.evidence, self.setting.thresholds, self.setting.alpha)
         if shipped is not None:
@@ -164,7 +164,7 @@ class _Rules:
         self, found: MoreData, rows: int, undecided: Sequence[Evidence], steps: tuple[str, ...]
     ) -> Decision:
         more = (
-            f"about {count(rows, 'more test row')} would settle it with a chance of {found.chance_text}, "
+            f"about {counted(rows, 'more test row')} would settle it with a chance of {found.chance_text}, "
             "simulated from the rows there are: an estimate, not a promise"
         )
         names = listed([one.label for one in undecided])
@@ -220,7 +220,7 @@ class _Rules:
     def _more_rows_flip(self, found: MoreData) -> list[str]:
         if found.rows is None:
             return []
-        rows = count(found.rows, "more test row")
+        rows = counted(found.rows, "more test row")
         return [f"with decide.undecided: stop the verdict would be more_test_data, of about {rows}"]
 
     def _base_name(self) -> str | None:
@@ -293,8 +293,8 @@ def _neither(undecided: Sequence[Evidence], found: MoreData, obstacles: Sequence
         return f"{said}, and more test rows would not change that, but {remedies} may"
     if found.rows is None:
         chance = f"a chance of only {found.chance_text} ({percent(CHANCE)} asked)"
-        return f"{said}, and even {count(found.most, 'new row')} would settle it with {chance}"
-    return f"{said}; about {count(found.rows, 'new row')} would likely settle it, but decide.undecided is tune"
+        return f"{said}, and even {counted(found.most, 'new row')} would settle it with {chance}"
+    return f"{said}; about {counted(found.rows, 'new row')} would likely settle it, but decide.undecided is tune"
 
 
 def _are(several: Sequence[Evidence]) -> str:

@@ -104,10 +104,6 @@ def percent(share: float) -> str:
     return f"{100 * share:.6g} %"
 
 
-def count(number_of: int, noun: str) -> str:
-    return f"{number_of:,} {noun}" if number_of == 1 else f"{number_of:,} {noun}s"
-
-
 def duration(hours: float) -> str:
     """`under a second`, `41 s`, `12 minutes`, `3.5 hours`."""
     seconds = 3600 * hours

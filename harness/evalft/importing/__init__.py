@@ -24,6 +24,7 @@ from evalft.concluding import Assessment
 from evalft.errors import UserError
 from evalft.importing import inspect_log, lm_eval_samples, openai_evals, promptfoo_results, table
 from evalft.importing.imported import Imported, Row, json_of, objects
+from evalft.numbers import counted
 from evalft.store import RunFolder, slug, write_atomically
 
 LEAST_SHARE = 0.5
@@ -41,7 +42,10 @@ def import_run(
     """(the run, what was chosen, a line each). name: of the candidate, where there is one; columns: input, target and
     answer of a table. Raises UserError where the file is none that is known."""
     found = read(source, columns or {})
-    said = [f"read as {found.tool}: {len(found.rows):,} rows, candidates: {', '.join(found.answers)}", *found.said]
+    said = [
+        f"read as {found.tool}: {counted(len(found.rows), 'row')}, candidates: {', '.join(found.answers)}",
+        *found.said,
+    ]
     if name:
         if len(found.answers) != 1:
             raise UserError(f"{source}: --name names one candidate, and the file has {len(found.answers)}")

@@ -226,7 +226,9 @@ def slices(found: Sliced | None, thresholds: Mapping[str, Threshold], who: Who) 
 
     metric, rows = found.metric, found.rows
     candidates = len({row["candidate"] for row in rows})
-    labels = distinct({row["slice"]: f"{cut(line(row['slice']))}\n{row['rows']:,} rows" for row in rows})
+    labels = distinct(
+        {row["slice"]: f"{cut(line(row['slice']))}\n{numbers.counted(row['rows'], 'row')}" for row in rows}
+    )
     threshold = thresholds.get(metric)
     x = Axis.of([*all_of(rows, "value", "low", "high"), *bounds_of(threshold)], "score")
     data = [

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from evalft.numbers import counted
 from evalft.reporting.candidates import STAND_IN
 from evalft.reporting.examples import lines
 from evalft.store import RunFolder
@@ -29,16 +30,16 @@ def _of_candidate(
     missing = (summary.get("partial") or {}).get("missing", {}).get(name, 0)
     rows = entry["coverage"]["total"] - missing - _not_asked(folder, entry)
     if provider in ("hf", "fake"):
-        return f"{name} → this machine: {rows:,} rows; no row was sent anywhere"
+        return f"{name} → this machine: {counted(rows, 'row')}; no row was sent anywhere"
     if provider == "file":
         return f"{name} → nowhere: its answers were read from a file; evalft sent no row anywhere"
     if provider == "plugin":
-        return f"{name} → the plug-in {model}: {rows:,} rows; what it did with them is not known here"
+        return f"{name} → the plug-in {model}: {counted(rows, 'row')}; what it did with them is not known here"
     where = (manifest.get("providers") or {}).get(provider)
     url = where.get("base_url") if isinstance(where, Mapping) else where
     cached = (entry.get("cache") or {}).get("answers", 0)
     return (
-        f"{name} → {_host(str(url or ''), provider)}: {rows:,} rows (provider {provider}, model {model})"
+        f"{name} → {_host(str(url or ''), provider)}: {counted(rows, 'row')} (provider {provider}, model {model})"
         + (f", {cached:,} answers of them from the cache of an earlier run" if cached else "")
         + (f" — a {STAND_IN}" if entry.get("stand_in") else "")
     )

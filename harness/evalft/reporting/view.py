@@ -277,7 +277,7 @@ def _banner(summary: Mapping[str, Any]) -> tuple[str, ...]:
         lines.append(f"This run is not complete: {why}. The same command goes on where it stopped.")
         stand_ins = {entry["name"] for entry in summary["candidates"] if entry.get("stand_in")}
         lines += [
-            f"{name}{f' ({STAND_IN})' if name in stand_ins else ''}: {rows:,} rows are missing"
+            f"{name}{f' ({STAND_IN})' if name in stand_ins else ''}: {numbers.counted(rows, 'row')} missing"
             for name, rows in partial.get("missing", {}).items()
             if rows
         ]
@@ -291,7 +291,7 @@ def _banner(summary: Mapping[str, Any]) -> tuple[str, ...]:
     of = summary["task"].get("sampled_from")
     if of:
         lines.append(
-            f"Only a sample was scored (--limit): {summary['task']['examples']:,} of {of:,} rows of the test set."
+            f"Only a sample was scored (--limit): {summary['task']['examples']:,} of {numbers.counted(of, 'row')} of the test set."
         )
     return tuple(lines)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 from evalft.config import TaskConfig
+from evalft.numbers import counted
 from evalft.records import Example
 from evalft.testset.rows import listed, places, twin
 from evalft.testset.splits import normal_form
@@ -27,7 +28,7 @@ def check(test: Sequence[Example], train: Sequence[Example], task: TaskConfig) -
 
 def _size(test: Sequence[Example]) -> Iterator[str]:
     if len(test) < FEW_ROWS:
-        yield f"test: {len(test)} rows are few; intervals will be wide"
+        yield f"test: only {counted(len(test), 'row')}; intervals will be wide"
 
 
 def _groups(test: Sequence[Example], train: Sequence[Example]) -> Iterator[str]:
