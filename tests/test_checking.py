@@ -21,7 +21,7 @@ from api_server import serving
 from evalft import checking, config, expanding, pipeline, token_counts
 from evalft.errors import UserError
 from evalft.prompts import Request
-from evalft.reporting.text import cut_in_the_middle
+from evalft.reporting.text import columns, cut_in_the_middle
 from whole_runs import configured, knows
 
 
@@ -179,10 +179,23 @@ def test_the_table_keeps_one_line_a_candidate_at_80_columns(folder: Path) -> Non
     assert f"- {checked.prepared.plans[0].name}:" in "".join(lines[head:]).replace("\n", ""), "whole below"
 
 
-@given(st.text(min_size=1), st.integers(1, 60))
+def test_wide_characters_leave_the_columns_of_the_table_alone(folder: Path) -> None:
+    names = ["카드 상담 모델 (한국어 전용, 두 번째 판)", "short"]
+    data = {"task": {"test": "rows.csv"}, "candidates": [{"name": name, "model": "fake:echo"} for name in names]}
+    shown = io.StringIO()
+    checking.show(checking.check(config.build(data, source="test", folder=folder)), Console(file=shown, width=80))
+    lines = shown.getvalue().splitlines()
+    head = next(i for i, line in enumerate(lines) if line.startswith("candidate"))
+    assert lines[head].split() == "candidate requests tokens in out about USD at most min GB".split()
+    assert lines[head + 1].startswith("카드") and lines[head + 2].startswith("short")
+    widths = {columns(line) for line in lines[head : head + 3]}
+    assert len(widths) == 1 and max(widths) <= 80
+
+
+@given(st.text(st.sampled_from("ab/: 카드中ｗé…"), min_size=1), st.integers(1, 60))
 def test_a_shortened_name_fits_and_keeps_its_end(name: str, room: int) -> None:
     short = cut_in_the_middle(name, room)
-    assert len(short) <= max(8, room)
+    assert columns(short) <= max(8, room)
     assert short == name or ("…" in short and name.endswith(short.rpartition("…")[2]))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,13 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 import tiny_models
 from api_server import serving
 from evalft.reporting import view
+from evalft.store import slug
 
 ROWS = [{"text": f"message {i}", "label": ["ham", "spam"][i % 2]} for i in range(60)]
 
@@ -261,3 +265,8 @@ def test_a_provider_without_a_key_is_sent_no_authorization_at_all(folder: Path) 
         configured(folder, server.base_url)
         assert evalft("assess", cwd=folder).returncode == 0
         assert len(server.headers) == len(ROWS) and not any("Authorization" in headers for headers in server.headers)
+
+
+@given(st.text(min_size=1))
+def test_no_name_makes_a_file_that_reads_like_an_option_or_hides(name: str) -> None:
+    assert re.match(r"[A-Za-z0-9_]", slug(name)) and "/" not in slug(name)

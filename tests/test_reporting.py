@@ -9,6 +9,7 @@ import io
 import json
 import os
 import re
+import unicodedata
 from collections import Counter
 from decimal import Decimal
 from html.parser import HTMLParser
@@ -156,6 +157,33 @@ def test_markdown_of_any_text_shows_that_text_and_nothing_else(words: str) -> No
         shown = " ".join(html_escapes.unescape(re.sub(r"<[^>]*>", " ", page)).split())
         squeezed = " ".join(plain.split())
         assert shown == f"x {squeezed} {squeezed} a b {squeezed} end"
+
+
+@pytest.mark.parametrize(
+    ("words", "language"),
+    [
+        ("카드를 잃어버렸습니다", "ko"),
+        ("카드 PIN은 1234", "ko"),
+        ("學校에서 배웠다", "ko"),
+        ("暗証番号を忘れました", "ja"),
+        ("银行卡被吞了", "zh"),
+        ("Which characters does the sign 中 consist of?", ""),
+        ("متى ستصل بطاقتي؟", ""),
+        (r"\frac{1}{2}", ""),
+        ("", ""),
+    ],
+)
+def test_the_language_of_a_text_is_told_where_its_script_tells_it(words: str, language: str) -> None:
+    assert text.language(words) == language
+
+
+@given(st.text(st.sampled_from("ab1 .,:$(عربيעבתé카")))
+def test_parts_that_are_read_to_the_left_are_all_of_their_script_and_nothing_of_another(words: str) -> None:
+    parts = text.runs_to_the_left(words)
+    assert "".join(part for part, _ in parts) == words
+    for part, rtl in parts:
+        letters = [unicodedata.bidirectional(sign) for sign in part if sign.isalnum()]
+        assert all((kind in ("R", "AL")) == rtl for kind in letters)
 
 
 def test_prose_in_markdown_neither_mentions_nor_links() -> None:

@@ -288,6 +288,54 @@ def test_scripts_of_the_world_keep_their_direction_and_their_signs(tmp_path: Pat
         assert found == ["rtl" if "متى" in words else "ltr"]
 
 
+SCRIPTS = (
+    "我的银行卡被吞了",
+    "暗証番号を忘れました",
+    "카드를 언제 받을 수 있나요?",
+    "متى ستصل بطاقتي؟",
+    "plain",
+    "the sign 中",
+)
+
+
+def test_with_and_without_script_a_text_has_the_same_language_and_is_broken_as_it_wants(tmp_path: Path) -> None:
+    run_folder.write(tmp_path, hostile=SCRIPTS, kind="generation", training="tuned")
+    page = tmp_path / "report.html"
+    page.write_text(html.render(tmp_path), encoding="utf-8")
+    script = """
+      const of = (e) => [e.textContent, e.lang, getComputedStyle(e).wordBreak, getComputedStyle(e).fontFamily.includes('mono')];
+      document.title = JSON.stringify([...document.querySelectorAll('#list .words')].map(of));
+    """
+    drawn = json.loads(html_escapes.unescape(_title(_browse(_driven(page, script))[0])))
+    written = page.read_text(encoding="utf-8").split('id="list"')[1].split("<nav")[0]
+    without = re.findall(r'<p class="words" dir="auto"( lang="(?:ko|ja|zh)")?>', written)
+    assert [f' lang="{lang}"' if lang else "" for _, lang, *_ in drawn] == without
+    told = {words: rest for words, *rest in drawn}
+    assert told[SCRIPTS[0]] == ["zh", "normal", False] and told[SCRIPTS[1]][0] == "ja"
+    assert told[SCRIPTS[2]] == ["ko", "keep-all", False]
+    assert told[SCRIPTS[3]] == ["", "normal", False] and told["plain"] == ["", "normal", True]
+    assert told[SCRIPTS[5]][0] == ""
+
+
+def test_a_number_behind_an_arabic_name_stands_behind_it(tmp_path: Path) -> None:
+    summary = run_folder.write(tmp_path)
+    summary["verdict"] |= {"reasons": ["نموذج: 12 of 20"]}
+    (tmp_path / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    page = tmp_path / "report.html"
+    page.write_text(html.render(tmp_path), encoding="utf-8")
+    name, number = _seen_at(
+        page,
+        1280,
+        """((li) => { const range = document.createRange(); const at = li.textContent.indexOf('12');
+          const x = (from, to) => { const walk = document.createTreeWalker(li, NodeFilter.SHOW_TEXT);
+            for (let node, before = 0; (node = walk.nextNode()); before += node.length)
+              if (from < before + node.length) { range.setStart(node, from - before); range.setEnd(node, to - before); break; }
+            return range.getBoundingClientRect().left; };
+          return [x(0, 1), x(at, at + 2)]; })(document.querySelector('.brief li'))""",
+    )
+    assert number > name
+
+
 def _seen_at(page: Path, width: int, expression: str) -> Any:
     """What an expression of JavaScript comes to in a window that wide (in px)."""
     frame = page.with_name("frame.html")

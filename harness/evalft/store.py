@@ -58,7 +58,7 @@ NAMES = {
 def slug(name: str) -> str:
     """A candidate's or task's file name: readable, safe on every file system, distinct for distinct names."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:80]
-    return plain if plain == name else f"{plain}-{sha256(name.encode()).hexdigest()[:6]}"
+    return plain if plain == name else f"{plain}-{sha256(name.encode()).hexdigest()[:6]}".lstrip("-")
 
 
 class RunFolder:

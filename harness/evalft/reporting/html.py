@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -66,8 +67,25 @@ def environment() -> Environment:
         lstrip_blocks=True,
         finalize=_visible,
     )
+    found.filters.update(prose=prose, lang=lang)
     found.globals.update(symbols=view.SYMBOLS, stand_in=candidates.STAND_IN)
     return found
+
+
+def prose(words: str) -> Markup:
+    """A sentence of the report's; what is read from right to left in it, such as a name, is isolated."""
+    from markupsafe import Markup, escape
+
+    parts = text.runs_to_the_left(text.visible(words))
+    return Markup("").join(Markup("<bdi>{}</bdi>").format(part) if rtl else escape(part) for part, rtl in parts)
+
+
+def lang(words: str | Iterable[tuple[str, bool]]) -> Markup:
+    """The attribute that names the language of a text, or of the pieces of one; nothing where the script does not tell."""
+    from markupsafe import Markup
+
+    found = text.language(words if isinstance(words, str) else "".join(piece for piece, _ in words))
+    return Markup(f' lang="{found}"' if found else "")
 
 
 def block(*names: str) -> Markup:

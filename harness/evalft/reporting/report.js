@@ -19,7 +19,19 @@
   const soft = (...words) => make("p", { class: "soft", dir: "auto" }, ...words);
   const pieces = (text, element) => // an array holds same and differing pieces in turn
     typeof text === "string" ? [text] : text.map((piece, i) => (i % 2 ? make(element, {}, piece) : piece));
-  const said = (text, element) => make("p", { class: "words", dir: "auto" }, ...pieces(text, element));
+  const count = (text, letters) => (text.match(letters) ?? []).length;
+  const SCRIPTS = { ko: /[\u1100-\u11ff\u3131-\u318e\uac00-\ud7a3]/gu, ja: /[\u3041-\u3096\u30a1-\u30fa]/gu,
+    zh: /[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u{20000}-\u{323af}]/gu };
+  const language = (text) => { // as language() of text.py
+    const counts = Object.entries(SCRIPTS).map(([name, letters]) => [name, count(text, letters)]);
+    const all = counts.reduce((sum, [, found]) => sum + found, 0);
+    return 2 * all < count(text, /[A-Za-z]/g) ? undefined : counts.find(([, found]) => found)?.[0];
+  };
+  const every = (text) => (typeof text === "string" ? text : text.join(""));
+  const said = (text, element) => {
+    const lang = language(every(text));
+    return make("p", { class: "words", dir: "auto", ...(lang && { lang }) }, ...pieces(text, element));
+  };
 
   const side = ({ texts = [], mark, score, failure, labels: read, rescued, message }, i) => {
     const { name, stand_in, side: which } = candidates[i];
@@ -47,7 +59,6 @@
   };
 
   const plain = (text) => text.normalize("NFC").toLowerCase();
-  const every = (text) => (typeof text === "string" ? text : text.join(""));
   let words = null; // of each row, made at the first search
   const wordsOf = (row) => plain([row.id, row.source ?? "", row.group ?? "", every(row.target), ...(row.tags ?? []),
     ...row.input.map(([, text]) => text),

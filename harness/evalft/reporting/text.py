@@ -74,11 +74,59 @@ def markdown_code(text: str) -> str:
 
 
 def cut_in_the_middle(name: str, room: int) -> str:
-    """At most `room` characters (8 at least), cut in the middle: how it begins, and as many of its last path parts as fit."""
-    if len(name) <= (room := max(8, room)):
+    """At most `room` columns (8 at least; a Chinese or Korean character takes two), cut in the middle: how it begins, and
+    as many of its last path parts as fit."""
+    if columns(name) <= (room := max(8, room)):
         return name
     begin, _, rest = name.partition(":")
-    begin = f"{begin}:…" if rest and len(begin) <= room // 3 else f"{name[: room // 4]}…"
-    end = name[-(room - len(begin)) :]
+    begin = f"{begin}:…" if rest and columns(begin) <= room // 3 else f"{_within(name, room // 4)}…"
+    end = _within(name[::-1], room - columns(begin))[::-1]
     cut = end.find("/")
     return begin + (end[cut:] if 0 <= cut < len(end) // 2 else end)
+
+
+def columns(text: str) -> int:
+    """That a terminal gives it."""
+    from rich.cells import get_character_cell_size
+
+    return len(text) if text.isascii() else sum(map(get_character_cell_size, text))
+
+
+def _within(text: str, room: int) -> str:
+    """Its first characters, as many as fit."""
+    size = next((size for size in range(len(text), 0, -1) if columns(text[:size]) <= room), 0)
+    return text[:size]
+
+
+# ---------------------------------------------------------------- scripts
+
+_RIGHT_TO_LEFT = "\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc"
+_RUN_TO_THE_LEFT = re.compile(f"[{_RIGHT_TO_LEFT}](?:[^\\w]*[{_RIGHT_TO_LEFT}])*")
+_SCRIPTS = {
+    "ko": re.compile("[\u1100-\u11ff\u3131-\u318e\uac00-\ud7a3]"),
+    "ja": re.compile("[\u3041-\u3096\u30a1-\u30fa]"),
+    "zh": re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]"),
+}
+"""Korean and Japanese before Chinese, whose characters they use too."""
+_LATIN = re.compile("[A-Za-z]")
+
+
+def language(text: str) -> str:
+    """ko, ja or zh where so many characters are of its script that the text is (report.js tells alike); else "". One
+    character is drawn and broken into lines in another way in each of them."""
+    if text.isascii():
+        return ""
+    counts = {name: len(script.findall(text)) for name, script in _SCRIPTS.items()}
+    if 2 * sum(counts.values()) < len(_LATIN.findall(text)):
+        return ""
+    return next((name for name, count in counts.items() if count), "")
+
+
+def runs_to_the_left(text: str) -> list[tuple[str, bool]]:
+    """(part, whether it is read from right to left). In prose such parts are kept apart: a number behind an Arabic name
+    would else be drawn before it (Unicode Standard Annex 9, rule W2)."""
+    parts, start = [], 0
+    for found in _RUN_TO_THE_LEFT.finditer(text):
+        parts += [(text[start : found.start()], False), (found[0], True)]
+        start = found.end()
+    return [(part, rtl) for part, rtl in (*parts, (text[start:], False)) if part]
