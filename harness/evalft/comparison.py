@@ -265,7 +265,7 @@ def _p_value(difference: Interval) -> float:
 def _changes(ids: Sequence[str], before: Floats, after: Floats) -> tuple[Change, ...]:
     kinds: Sequence[ChangeKind] = ("broken", "same", "fixed")
     kind = map(kinds.__getitem__, (np.sign(after - before).astype(np.int64) + 1).tolist())
-    return tuple(map(Change, ids, before.tolist(), after.tolist(), kind))
+    return tuple(map(Change._make, zip(ids, before.tolist(), after.tolist(), kind, strict=True)))
 
 
 def _column(name: str, scores: Sequence[Score]) -> Floats:

@@ -15,7 +15,7 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol
@@ -53,7 +53,8 @@ class Codes:
 class ScoredRows:
     """The n rows of a test set that have a score, in its order."""
 
-    ids: tuple[str, ...]
+    ids_as_json: bytes
+    """A list of texts: a text of each row would take as much memory as all else."""
     index: NDArray[np.uint32]
     """(n,) which row of the test set."""
     inputs: NDArray[np.uint64]
@@ -74,7 +75,11 @@ class ScoredRows:
     """Why the answers cannot be read; `votes` and `costs` are then of those before it."""
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.index)
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(json.loads(self.ids_as_json))
 
     def has(self, metric: str, rows: Ints | slice = slice(None)) -> bool:
         """Every one (of these rows) has a score of it."""
@@ -324,14 +329,14 @@ class _Gathering:
         for column in self._values.values():
             _fill(column, n, np.nan)
         return ScoredRows(
-            ids=tuple(json.loads(self._ids + b"]")),
-            index=np.array(self._index, dtype=np.uint32),
-            inputs=np.array(self._inputs, dtype=np.uint64),
-            targets=np.array(self._targets, dtype=np.uint32),
+            ids_as_json=bytes(self._ids + b"]"),
+            index=np.asarray(self._index, dtype=np.uint32),
+            inputs=np.asarray(self._inputs, dtype=np.uint64),
+            targets=np.asarray(self._targets, dtype=np.uint32),
             values={name: np.asarray(column) for name, column in self._values.items()},
             groups=self._groups.codes(n),
             slices={column: coding.codes(n) for column, coding in self._slices.items()},
-            answers=np.array(self._answers, dtype=np.uint16),
+            answers=np.asarray(self._answers, dtype=np.uint16),
             costs=np.asarray(self._costs),
             votes=None if answers.votes is None else answers.votes.votes(),
             fault=answers.fault,
@@ -351,7 +356,7 @@ class _Coding:
 
     def codes(self, n: int) -> Codes:
         _fill(self._of, n, NONE)
-        return Codes(tuple(self._places), np.array(self._of, dtype=np.int32))
+        return Codes(tuple(self._places), np.asarray(self._of, dtype=np.int32))
 
 
 def _fill(column: array[Any], n: int, value: float) -> None:
@@ -412,7 +417,7 @@ def _about(rows: ScoredRows, sums: list[list[int]], task: TaskConfig) -> dict[st
 def _arrays(rows: ScoredRows, sums: list[list[int]], task: TaskConfig) -> dict[str, NDArray[Any]]:
     found: dict[str, NDArray[Any]] = {
         "about": _as_bytes(_about(rows, sums, task)),
-        "ids": _as_bytes(rows.ids),
+        "ids": np.frombuffer(rows.ids_as_json, dtype=np.uint8),
         "index": rows.index,
         "inputs": rows.inputs,
         "targets": rows.targets,
@@ -443,8 +448,8 @@ def _loaded(path: Path, sums: list[list[int]], task: TaskConfig) -> ScoredRows |
         expected = {"made_by": _made_by(), "files": sums, "type": task.type, "labels": task.labels}
         if any(about[key] != value for key, value in expected.items()):
             return None
-        ids = tuple(_data(held["ids"]))
-        n = len(ids)
+        ids_as_json = held["ids"].tobytes()
+        n = len(json.loads(ids_as_json))
 
         def column(name: str, kind: type[np.generic], *shape: int) -> NDArray[Any]:
             found = held[name]
@@ -475,7 +480,7 @@ def _loaded(path: Path, sums: list[list[int]], task: TaskConfig) -> ScoredRows |
             )
 
         return ScoredRows(
-            ids=ids,
+            ids_as_json=ids_as_json,
             index=column("index", np.uint32),
             inputs=column("inputs", np.uint64),
             targets=column("targets", np.uint32),

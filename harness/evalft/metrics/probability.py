@@ -96,7 +96,7 @@ class Gathering:
         if self._table:
             self._table.frombytes(bytes(8 * (n * labels - len(self._table))))
             table = np.asarray(self._table).reshape(n, labels)
-        return Given(table, np.array(self._method, dtype=np.int8), np.array(self._unseen))
+        return Given(table, np.asarray(self._method, dtype=np.int8), np.asarray(self._unseen))
 
 
 def given(
