@@ -391,8 +391,8 @@ def _checksums(folder: RunFolder, candidate: str) -> list[list[int]]:
 
 
 def _checksum(path: Path) -> list[int]:
-    """[bytes, CRC-32]; of no file [0, 0]. It tells what has changed, not who changed it: a checksum is ten times as fast as
-    a cryptographic digest, which would tell no more, since whoever writes the files writes the arrays too."""
+    """[bytes, CRC-32]; of no file [0, 0]. It tells what has changed, not who changed it: a cryptographic digest is many times
+    slower and would tell no more, since whoever writes the files writes the arrays too."""
     size = checksum = 0
     if path.is_file():
         with path.open("rb") as file:
