@@ -16,6 +16,8 @@ from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_s
 from evalft import baselines, config, gate_words, gating, pipeline
 from evalft.errors import UserError
 from evalft.gating import Judgement
+from evalft.scored_rows import content_of
+from evalft.store import RunFolder
 
 Line = dict[str, Any]
 
@@ -131,7 +133,8 @@ def test_another_kind_of_probabilities_is_said(tmp_path: Path) -> None:
 def test_sklearn_agrees_on_what_the_file_holds(tmp_path: Path) -> None:
     run = assess(tmp_path / "one", {"good": lines_of(150, 0.2, "ab")}, "ab", metrics=["roc_auc", "pr_auc", "brier"])
     baselines.write(str(run), tmp_path / "baseline.jsonl")
-    target = {baselines.content_of(one)[0]: one.target == "b" for one in gating.read(*gating.parse(str(run))).examples}
+    examples = RunFolder(run).read_examples("test")
+    target = {f"{content_of(one)[0]:016x}": one.target == "b" for one in examples}
     rows = baselines.read_file(tmp_path / "baseline.jsonl").rows
     kept = [row.probs["b"] for row in rows if row.probs]
     is_b = [target[row.content] for row in rows]

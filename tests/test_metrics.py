@@ -225,7 +225,7 @@ def forecasts(draw_probs, n, columns, seed):
 
 def with_probs(rows, probs, labels, method="log_likelihood"):
     given_probs = [None if rows.failed[i] else dict(zip(labels, p, strict=True)) for i, p in enumerate(probs)]
-    return probability.forecast(rows, [(given, method, None) for given in given_probs])
+    return probability.forecast(rows, probability.given([(given, method, None) for given in given_probs], rows.labels))
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -320,7 +320,7 @@ def test_brier_equals_scikit_learns_and_a_failure_is_wholly_wrong(seed):
         np.mean([sk.brier_score_loss(member[:, i], free[:, i], labels=[0, 1]) for i in range(3)])
     )
     all_failed = arrays([("a",)] * 4, [None] * 4, LABELS[:3])
-    said = probability.forecast(all_failed, [(None, None, None)] * 4)
+    said = probability.forecast(all_failed, probability.given([(None, None, None)] * 4, all_failed.labels))
     assert value_of(probability.measured("brier", all_failed, said, "classification", None)) == 1
     assert value_of(probability.measured("ece", all_failed, said, "classification", None)) == 1
 
@@ -343,15 +343,14 @@ def test_calibration_error_equals_its_definition(seed):
 
 def test_rows_without_probabilities_are_hard_and_the_weakest_method_is_named():
     rows = arrays([("a",), ("b",), ("a",)], [("a",), ("b",), None], ("a", "b"))
-    said = probability.forecast(rows, [({"a": 0.7, "b": 0.3}, "log_likelihood", None), *[(None, None, None)] * 2])
+
+    def forecast(*said):
+        return probability.forecast(rows, probability.given(said, rows.labels))
+
+    said = forecast(({"a": 0.7, "b": 0.3}, "log_likelihood", None), *[(None, None, None)] * 2)
     assert said.method == "hard"
     assert said.probs.tolist() == [[0.7, 0.3], [0, 1], [0, 0]]
-    assert (
-        probability.forecast(
-            rows, [({"a": 1.0}, "vote", None), ({"b": 1.0}, "top_logprobs", None), (None, None, None)]
-        ).method
-        == "vote"
-    )
+    assert forecast(({"a": 1.0}, "vote", None), ({"b": 1.0}, "top_logprobs", None), (None,) * 3).method == "vote"
 
 
 # ---------------------------------------------------------------- text

@@ -848,6 +848,23 @@ def test_the_difference_in_auc_of_many_rows_is_bounded_as_resampling_bounds_it(m
     assert normal.ends(0.025) == pytest.approx((low, high), abs=0.1 * (high - low))
 
 
+def test_the_same_answers_of_many_rows_are_bounded_without_a_resample(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(38)
+    positive, scores = rng.random(1_500) < 0.3, rng.random(1_500)
+    side = roc_auc(scores, positive)
+    resampled = paired_statistic(side, side, furthest=1.0)
+
+    def each() -> NDArray[np.float64]:
+        return ranking.Columns(scores[:, None], positive[:, None], "roc_auc", "macro").leave_one_out()
+
+    monkeypatch.setattr("evalft.stats.paired.NORMAL_FROM", 1_500)
+    monkeypatch.setattr("evalft.stats.paired.weighted", None)
+    found = paired_statistic(side, side, furthest=1.0, without_each=(each, each))
+    assert (found.value, found.method, found.n) == (resampled.value, resampled.method, resampled.n)
+    for alpha in (0.001, 0.025, 0.4):
+        assert found.ends(alpha) == resampled.ends(alpha)
+
+
 def test_pairs_of_unlike_length_are_refused_and_no_rows_are_no_estimate() -> None:
     nothing = np.array([], dtype=int)
     with pytest.raises(ValueError, match="3 before, 2 after"):

@@ -16,21 +16,24 @@ same file, whatever the order of the test set. Latencies are never the same, so 
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress, repeat
 from pathlib import Path
 from typing import Any
 
-from evalft import config, scoring
+import numpy as np
+
+from evalft import config
 from evalft.errors import UserError
+from evalft.metrics.measure import Floats
 from evalft.metrics.names import PROBABILISTIC
-from evalft.records import Example, Outcome
-from evalft.scored_run import Side, outcomes_of, parse, read
+from evalft.metrics.probability import NONE
+from evalft.scored_rows import ScoredRows
+from evalft.scored_run import Side, parse, read
 from evalft.store import write_atomically
-from evalft.testset.splits import normal_form
 
 SCHEMA = "evalft.baseline/1"
 DIGITS = 4
@@ -65,11 +68,16 @@ class Baseline:
     rows: tuple[Row, ...]
 
 
-def content_of(example: Example) -> tuple[str, str]:
-    """(16 hex digits of the input, 8 of the target): the same wherever the row stands, whatever its id."""
-    target = [example.target] if isinstance(example.target, str) else sorted(example.target)
-    digest = hashlib.blake2b(json.dumps(target, ensure_ascii=False).encode(), digest_size=4)
-    return f"{normal_form(example):016x}", digest.hexdigest()
+def contents(rows: ScoredRows) -> Iterator[tuple[str, str]]:
+    """(16 hex digits of the input, 8 of the target) of each row."""
+    for given, target in zip(rows.inputs.tolist(), rows.targets.tolist(), strict=True):
+        yield f"{given:016x}", f"{target:08x}"
+
+
+def rounded(scores: Floats) -> Floats:
+    """Row scores (n,) as a baseline keeps them."""
+    distinct, places = np.unique(scores, return_inverse=True)
+    return np.array([round(score, DIGITS) for score in distinct.tolist()])[places.reshape(-1)]
 
 
 def settings_of(side: Side) -> dict[str, Any]:
@@ -89,7 +97,7 @@ def write(name: str, path: Path) -> int:
     """Write the baseline of RUN or RUN:CANDIDATE; how many rows it holds. Raises UserError where the run is not whole."""
     side = read(*parse(name))
     whole(side)
-    names = [key for key in side.entry["metrics"] if all(key in score.values for score in side.scores.values())]
+    names = [key for key in side.entry["metrics"] if side.rows.has(key)]
     said = said_of(side)
     head = {
         "schema": SCHEMA,
@@ -111,7 +119,7 @@ def write(name: str, path: Path) -> int:
 
 def whole(side: Side) -> None:
     """Raises UserError where rows of the run have no score yet."""
-    missing = int(side.summary["task"]["examples"]) - len(side.examples)
+    missing = int(side.summary["task"]["examples"]) - len(side.rows)
     if side.summary.get("partial") or missing:
         raise UserError(f"{side.folder.path}: is not complete; go on with `evalft assess {side.folder.path}`")
 
@@ -158,15 +166,15 @@ def _parsed(path: Path, number: int, text: str) -> Any:
 
 def _lines(side: Side, names: Sequence[str], said: Said) -> Iterator[list[Any]]:
     places = {label: place for place, label in enumerate(sorted(side.task.labels or ()))}
-    for example in side.examples:
-        scores = side.scores[example.id].values
-        row = said.of(example.id)
+    columns = [rounded(side.rows.values[name]).tolist() for name in names]
+    scores = zip(*columns, strict=True) if columns else repeat(())
+    for content, of_row, row in zip(contents(side.rows), scores, said.rows, strict=False):
         labels = None if row.labels is None else sorted(places[label] for label in row.labels if label in places)
         code = encoded(row.probs, said.labels) if row.probs is not None and said.labels else None
-        line = [[round(scores[name], DIGITS) for name in names], labels, code, row.cost_usd]
+        line = [list(of_row), labels, code, row.cost_usd]
         while line[-1] is None:
             line.pop()
-        yield ["".join(content_of(example)), *line]
+        yield ["".join(content), *line]
 
 
 # ---------------------------------------------------------------- what a candidate said
@@ -186,36 +194,35 @@ class Said:
     """What a candidate's answers come to, row by row, no finer than a baseline keeps it: two sides that are the same in
     the file are the same."""
 
-    rows: Mapping[str, SaidOfRow]
+    rows: Sequence[SaidOfRow]
+    """In the order of the side's."""
     labels: list[str] | None
     """Whose probabilities are kept; None: none are."""
 
-    def of(self, example: str) -> SaidOfRow:
-        return self.rows.get(example, SaidOfRow(None, None, None))
-
 
 def said_of(side: Side) -> Said:
-    ids = {example.id for example in side.examples}
-    outcomes = [one for one in outcomes_of(side) if one.id in ids]
-    costs = _costs(side, outcomes)
-    if side.task.type == "generation":
-        return Said({one: SaidOfRow(None, None, costs.get(one)) for one in ids}, None)
-    votes = scoring.elected(side.examples, outcomes, side.task) if outcomes else {}
+    """Raises UserError where the answers cannot be read."""
+    if side.rows.fault is not None:
+        path = side.folder.predictions_file(side.candidate)
+        raise UserError(f"{path}: its answers cannot be read: {side.rows.fault}; move the file away and run again")
+    n, costs, voted = len(side.rows), _costs(side), side.rows.votes
+    if voted is None:
+        return Said([SaidOfRow(None, None, cost) for cost in costs], None)
     known = sorted(side.task.labels or ())
     wanted = any(name.startswith(PROBABILISTIC) for name in side.entry["metrics"])
-    has_any = any(vote.probs is not None for vote in votes.values())
-    kept = known if wanted and has_any and len(known) <= LABELS_WITH_PROBABILITIES else None
-    return Said(
-        {
-            one: SaidOfRow(
-                vote.labels,
-                decoded(encoded(vote.probs, kept), kept) if kept and vote.probs is not None else None,
-                costs.get(one),
-            )
-            for one, vote in votes.items()
-        },
-        kept,
+    table, has = voted.given.table, voted.given.method != NONE
+    kept = known if wanted and table is not None and len(known) <= LABELS_WITH_PROBABILITIES else None
+    probs: Sequence[Mapping[str, float] | None] = [None] * n
+    if kept and table is not None:
+        probs = [
+            decoded(encoded(dict(zip(voted.rows.labels, of_row, strict=True)), kept), kept) if some else None
+            for of_row, some in zip(table.tolist(), has.tolist(), strict=True)
+        ]
+    labels = (
+        None if failed else tuple(compress(voted.rows.labels, marks))
+        for marks, failed in zip(voted.rows.predicted.tolist(), voted.rows.failed.tolist(), strict=True)
     )
+    return Said(list(map(SaidOfRow, labels, probs, costs)), kept)
 
 
 def probs_method(side: Side) -> str | None:
@@ -223,17 +230,12 @@ def probs_method(side: Side) -> str | None:
     return next((one["probs_method"] for one in side.entry["metrics"].values() if one.get("probs_method")), None)
 
 
-def _costs(side: Side, outcomes: Sequence[Outcome]) -> dict[str, float]:
-    """USD of each row, by id. Empty where they are not what the run reports: at another price than the day's, or unknown."""
-    costs: dict[str, float] = {}
-    reported = side.entry["cost_per_query_usd"]["value"]
-    for one in outcomes:
-        if one.cost_usd is None:
-            return {}
-        costs[one.id] = costs.get(one.id, 0.0) + one.cost_usd
-    if not reported or not math.isclose(sum(costs.values()) / max(1, len(costs)), reported, rel_tol=1e-6):
-        return {}
-    return {one: float(f"{cost:.{COST_DIGITS}g}") for one, cost in costs.items()}
+def _costs(side: Side) -> list[float | None]:
+    """USD of each row. None where they are not what the run reports: at another price than the day's, or unknown."""
+    costs, reported = side.rows.costs, side.entry["cost_per_query_usd"]["value"]
+    if not reported or not math.isclose(float(costs.mean()), reported, rel_tol=1e-6):  # nan: some are not known
+        return [None] * len(costs)
+    return [float(f"{cost:.{COST_DIGITS}g}") for cost in costs.tolist()]
 
 
 def encoded(probs: Mapping[str, float], labels: Sequence[str]) -> str:

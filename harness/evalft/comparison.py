@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evalft.metrics.measure import Measure
+from evalft.metrics.measure import Floats, Measure
 from evalft.metrics.names import COSTS
 from evalft.records import Example, Score
 from evalft.stats.interval import Interval, unbounded
@@ -27,8 +27,7 @@ Measures = Mapping[str, Measure]
 """Of one candidate, by metric: `scoring.Scored.measures`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """One example's row score, before and after: fixed if it rose, broken if it fell."""
 
     id: str
@@ -95,22 +94,51 @@ def compare(
     after_by_id = {score.id: score for score in after}
     before_ids = {score.id for score in before}
     pairs = [(score, after_by_id[score.id]) for score in before if score.id in after_by_id]
-    members = _group_numbers([old.id for old, _ in pairs], groups)
-    metrics = {}
-    for name in _common_metrics(pairs):
-        old_scores = np.array([old.values[name] for old, _ in pairs])
-        new_scores = np.array([new.values[name] for _, new in pairs])
-        difference = paired_difference(old_scores, new_scores, members, seed)
-        metrics[name] = estimate(difference, confidence, float(old_scores.mean()), float(new_scores.mean()))
-    if measures is not None:
-        metrics |= _without_row_scores(*measures, len(pairs), set(metrics), members, confidence, seed)
-        metrics = {name: metrics[name] for name in dict.fromkeys([*measures[0], *metrics]) if name in metrics}
-    return Comparison(
-        changes=tuple(_change(old.id, old.values[primary], new.values[primary]) for old, new in pairs),
-        row_metric=primary,
-        metrics=metrics,
+    names = dict.fromkeys([*(pairs[0][0].values if pairs else ()), primary])
+    found = compare_rows(
+        [old.id for old, _ in pairs],
+        {name: _column(name, [old for old, _ in pairs]) for name in names},
+        {name: _column(name, [new for _, new in pairs]) for name in names},
+        primary=primary,
+        confidence=confidence,
+        groups=_group_numbers([old.id for old, _ in pairs], groups),
+        measures=measures,
+        seed=seed,
+    )
+    return replace(
+        found,
         only_before=tuple(score.id for score in before if score.id not in after_by_id),
         only_after=tuple(score.id for score in after if score.id not in before_ids),
+    )
+
+
+def compare_rows(
+    ids: Sequence[str],
+    before: Mapping[str, Floats],
+    after: Mapping[str, Floats],
+    *,
+    primary: str,
+    confidence: float = 0.95,
+    groups: NDArray[np.int_] | None = None,
+    measures: tuple[Measures, Measures] | None = None,
+    seed: int = 0,
+) -> Comparison:
+    """The same of rows that are matched already: row scores (n,) by metric, nan for a row without; groups (n,)."""
+    metrics = {}
+    for name, old_scores in before.items():
+        new_scores = after.get(name)
+        if new_scores is not None and not (np.isnan(old_scores).any() or np.isnan(new_scores).any()) and len(ids):
+            difference = paired_difference(old_scores, new_scores, groups, seed)
+            metrics[name] = estimate(difference, confidence, float(old_scores.mean()), float(new_scores.mean()))
+    if measures is not None:
+        metrics |= _without_row_scores(*measures, len(ids), set(metrics), groups, confidence, seed)
+        metrics = {name: metrics[name] for name in dict.fromkeys([*measures[0], *metrics]) if name in metrics}
+    return Comparison(
+        changes=_changes(ids, before[primary], after[primary]),
+        row_metric=primary,
+        metrics=metrics,
+        only_before=(),
+        only_after=(),
     )
 
 
@@ -234,16 +262,15 @@ def _p_value(difference: Interval) -> float:
     return min(1.0, 2 * min(above, below))
 
 
-def _change(example: str, before: float, after: float) -> Change:
-    kind: ChangeKind = "fixed" if after > before else "broken" if after < before else "same"
-    return Change(example, before, after, kind)
+def _changes(ids: Sequence[str], before: Floats, after: Floats) -> tuple[Change, ...]:
+    kinds: Sequence[ChangeKind] = ("broken", "same", "fixed")
+    kind = map(kinds.__getitem__, (np.sign(after - before).astype(np.int64) + 1).tolist())
+    return tuple(map(Change._make, zip(ids, before.tolist(), after.tolist(), kind, strict=True)))
 
 
-def _common_metrics(pairs: Sequence[tuple[Score, Score]]) -> list[str]:
-    """In the order of the first pair."""
-    if not pairs:
-        return []
-    return [name for name in pairs[0][0].values if all(name in old.values and name in new.values for old, new in pairs)]
+def _column(name: str, scores: Sequence[Score]) -> Floats:
+    """The row scores (n,) of a metric; nan for a row without."""
+    return np.array([score.values.get(name, np.nan) for score in scores], dtype=np.float64)
 
 
 def _group_numbers(ids: Sequence[str], groups: Mapping[str, str] | None) -> NDArray[np.int_] | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from evalft import comparison, deciding, errors, judging, planning, plugins, prices, scoring, summary
+from evalft import comparison, deciding, errors, judging, planning, plugins, prices, scored_rows, scoring, summary
 from evalft.candidates import recorded
 from evalft.config import CandidateConfig, load
 from evalft.decision.evidence import LOWER_IS_BETTER, Obstacle
@@ -126,6 +126,7 @@ def conclude(
         obstacles[name] = deciding.obstacles_of(config, name, scored[name], given[name].not_asked, why_not)
         absent[name] = recorded.absent(outcomes) if candidate.provider == "file" else 0
         folder.write_scores(name, scored[name].scores)
+        scored_rows.write(folder, name, config.task)
     partial = why_partial or ("interrupted" if any(missing.values()) or (judged and judged.owed) else None)
     decision, before = (None, None) if partial else deciding.decisions(prepared, scored, obstacles)
     result = summary.build(

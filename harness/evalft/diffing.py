@@ -1,27 +1,31 @@
 """Two scored candidates, of one run folder or of two -> what changed on the rows that both answered. Reads only.
 
-Rows are matched by content (the normal form of the input, and the target), since ids differ where a file was reordered
-or renamed. Row scores are those that the runs wrote; metrics of all rows together are computed again from the answers.
+Rows are matched by digests of their content (the normal form of the input, and the target), since ids differ where a file
+was reordered or renamed. Row scores are those that the runs wrote; metrics of all rows together are computed again from
+the answers.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from evalft import numbers, scoring
-from evalft.comparison import Comparison, Measures, PairedEstimate, compare, groups_of
+from evalft.comparison import Comparison, Measures, PairedEstimate, compare_rows, estimate
 from evalft.config import TaskConfig
 from evalft.errors import UserError
+from evalft.metrics.measure import Floats, Ints
 from evalft.metrics.names import lower_is_better
-from evalft.records import Example, Score
 from evalft.reporting import text
-from evalft.scored_run import Side, outcomes_of, parse, read
+from evalft.scored_rows import NONE, ScoredRows
+from evalft.scored_run import Side, parse, read
 from evalft.stats import holm
-from evalft.testset.splits import normal_form
+from evalft.stats.paired import paired_difference
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -83,36 +87,36 @@ def diff(base: str, new: str, *, confidence: float | None = None, margin: float 
 def between(old: Side, other: Side, *, confidence: float | None = None, margin: float | None = None) -> Diff:
     """The same of two sides that are read already."""
     _require_same_task(old, other)
-    notes = [*_incomplete(old), *_incomplete(other), *_unlike(old, other)]
+    slow = [side.slow for side in (old, other) if side.slow]
+    notes = [*_incomplete(old), *_incomplete(other), *_unlike(old, other), *dict.fromkeys(slow)]
     if confidence is None:
         confidence = float(old.summary.get("confidence") or 0.95)
         notes.insert(0, f"the confidence is that of {old.folder.path}: {numbers.confidence(confidence)}")
-    pairs, only_old, only_other = _matched(old.examples, other.examples)
-    if not pairs:
+    pairs = _matched(old.rows, other.rows)
+    if not pairs.old.size:
         raise UserError(
             f"{old.name}, {other.name}: no scored row of one has the input and target of a row of the other; "
             "compare runs of the same test set"
         )
-    examples = [example for example, _ in pairs]
     primary = scoring.primary(old.task)
     row_metric = _row_metric(primary, old, other)
-    before = [old.scores[one.id] for one in examples]
-    after = [replace(other.scores[twin.id], id=one.id) for one, twin in pairs]
-    found = compare(
+    before, after = pairs.values(old.rows, other.rows)
+    found = compare_rows(
+        pairs.ids(old.rows),
         before,
         after,
         primary=row_metric,
         confidence=confidence,
-        groups=groups_of(examples),
+        groups=_groups(old.rows, pairs.old),
         measures=_measures(old, other, pairs, notes),
     )
-    slices = _slices(examples, before, after, row_metric, confidence, notes)
+    slices = _slices(old.rows, pairs.old, before[row_metric], after[row_metric], confidence, notes)
     p_values = {name: one.p_value for name, one in {**found.metrics, **slices}.items() if one.p_value is not None}
     verdict = _verdict(found.metrics.get(primary), lower_is_better(primary), margin)
     return Diff(
         base=old.name,
         new=other.name,
-        comparison=replace(found, only_before=only_old, only_after=only_other),
+        comparison=replace(found, only_before=pairs.only_old, only_after=pairs.only_new),
         primary=primary,
         verdict=verdict,
         rows_needed=_rows_needed(found.metrics.get(primary), margin) if verdict == "undecided" else None,
@@ -122,7 +126,7 @@ def between(old: Side, other: Side, *, confidence: float | None = None, margin: 
         adjusted=holm.adjusted(p_values),
         cost_per_query_usd=(_cost(old), _cost(other)),
         notes=tuple(notes),
-        twins={one.id: twin.id for one, twin in pairs},
+        twins=dict(zip(pairs.ids(old.rows), (other.rows.ids[row] for row in pairs.new.tolist()), strict=True)),
     )
 
 
@@ -137,8 +141,8 @@ def as_data(diff: Diff) -> dict[str, Any]:
         "primary": diff.primary,
         "confidence": diff.confidence,
         "margin": diff.margin,
-        "metrics": {name: _estimate_data(diff, name, estimate) for name, estimate in found.metrics.items()},
-        "slices": {name: _estimate_data(diff, name, estimate) for name, estimate in diff.slices.items()},
+        "metrics": {name: _estimate_data(diff, name, one) for name, one in found.metrics.items()},
+        "slices": {name: _estimate_data(diff, name, one) for name, one in diff.slices.items()},
         "row_metric": found.row_metric,
         "matched": len(found.changes),
         **{kind: found.count(kind) for kind in ("fixed", "broken", "same")},
@@ -151,8 +155,8 @@ def as_data(diff: Diff) -> dict[str, Any]:
     }
 
 
-def _estimate_data(diff: Diff, name: str, estimate: PairedEstimate) -> dict[str, Any]:
-    return asdict(estimate) | {"p_adjusted": diff.adjusted.get(name)}
+def _estimate_data(diff: Diff, name: str, one: PairedEstimate) -> dict[str, Any]:
+    return asdict(one) | {"p_adjusted": diff.adjusted.get(name)}
 
 
 def show(diff: Diff, console: Console) -> None:
@@ -176,8 +180,8 @@ def show(diff: Diff, console: Console) -> None:
         for heading in ("base", "new", "change", f"{numbers.confidence(diff.confidence)} interval", "p, Holm"):
             table.add_column(heading, justify="right", no_wrap=True)
         table.add_column("test", no_wrap=True)
-        for name, estimate in estimates.items():
-            table.add_row(*(plain(cell) for cell in cells(name, estimate, diff.adjusted.get(name))))
+        for name, one in estimates.items():
+            table.add_row(*(plain(cell) for cell in cells(name, one, diff.adjusted.get(name))))
         console.print(table)
         console.print()
 
@@ -201,9 +205,9 @@ def show(diff: Diff, console: Console) -> None:
             console.print(plain(f"{len(ids):,} rows only in {side}, left out: {_some(ids)}", "yellow"))
     costs = [numbers.usd(cost) for cost in diff.cost_per_query_usd]
     console.print(plain(f"cost per query, as each run reports it: {costs[0]} base, {costs[1]} new"))
-    for name, estimate in found.metrics.items():
-        if estimate.reason:
-            console.print(plain(f"{name}: {estimate.reason}"))
+    for name, one in found.metrics.items():
+        if one.reason:
+            console.print(plain(f"{name}: {one.reason}"))
     for note in diff.notes:
         console.print(plain(f"Note: {note}"))
 
@@ -275,32 +279,33 @@ def _rows_needed(found: PairedEstimate | None, margin: float | None) -> int | No
 
 
 def _slices(
-    examples: Sequence[Example],
-    before: Sequence[Score],
-    after: Sequence[Score],
-    row_metric: str,
-    confidence: float,
-    notes: list[str],
+    rows: ScoredRows, matched: Ints, before: Floats, after: Floats, confidence: float, notes: list[str]
 ) -> dict[str, PairedEstimate]:
-    """`row_metric` within each slice of `examples`; slices with too few rows are noted."""
-    rows: dict[str, list[int]] = defaultdict(list)
-    for row, example in enumerate(examples):
-        for column, value in example.slices.items():
-            rows[f"{column}={value}"].append(row)
-    small = [name for name, members in rows.items() if len(members) < LEAST_IN_SLICE]
+    """The row scores within each slice of the matched rows; slices with too few rows are noted."""
+    members = rows.slice_rows(matched)
+    small = [name for name, of_slice in members.items() if len(of_slice) < LEAST_IN_SLICE]
     if small:
         notes.append(f"{len(small):,} slices have under {LEAST_IN_SLICE} rows and are not compared: {_some(small)}")
     found = {}
-    for name in sorted(rows.keys() - set(small)):
-        part = compare(
-            [before[row] for row in rows[name]],
-            [after[row] for row in rows[name]],
-            primary=row_metric,
-            confidence=confidence,
-            groups=groups_of([examples[row] for row in rows[name]]),
-        )
-        found[name] = part.metrics[row_metric]
+    for name in sorted(members.keys() - set(small)):
+        old, new = before[members[name]], after[members[name]]
+        difference = paired_difference(old, new, _groups(rows, matched[members[name]]))
+        found[name] = estimate(difference, confidence, float(old.mean()), float(new.mean()))
     return found
+
+
+def _groups(rows: ScoredRows, matched: Ints) -> Ints | None:
+    """(m,) a number for each group of these rows (m,), by their names in order; rows without one come last, by their ids.
+    What is drawn depends on it, so it is none of the order of rows."""
+    codes = rows.groups.of[matched]
+    if not (codes != NONE).any():
+        return None
+    places = np.argsort(np.argsort(np.array(rows.groups.names, dtype=object)))
+    own = np.flatnonzero(codes == NONE)
+    number = np.where(codes == NONE, 0, places[codes])
+    by_id = sorted(own.tolist(), key=lambda row: rows.ids[matched[row]])
+    number[by_id] = len(places) + np.arange(len(by_id))
+    return np.asarray(np.unique(number, return_inverse=True)[1])
 
 
 # ---------------------------------------------------------------- reading
@@ -342,7 +347,7 @@ def _row_metric(primary: str, *sides: Side) -> str:
     """The row score that tells fixed from broken: the primary metric's, else accuracy; exact_match where a judge left
     rows without a score."""
     for name in (primary, "accuracy", "exact_match"):
-        if all(name in score.values for side in sides for score in side.scores.values()):
+        if all(side.rows.has(name) for side in sides):
             return name
     paths = ", ".join(dict.fromkeys(str(side.folder.path) for side in sides))
     raise UserError(f"{paths}: rows have no score of {primary}; `evalft decide RUN` scores stored answers again")
@@ -354,7 +359,7 @@ def _cost(side: Side) -> float | None:
 
 
 def _incomplete(side: Side) -> list[str]:
-    missing = int(side.summary["task"]["examples"]) - len(side.examples)
+    missing = int(side.summary["task"]["examples"]) - len(side.rows)
     return [f"{side.name}: {missing:,} rows have no score yet and are left out"] if missing else []
 
 
@@ -378,52 +383,75 @@ def _unlike(old: Side, new: Side) -> list[str]:
 # ---------------------------------------------------------------- matching
 
 
-def _matched(
-    old: Sequence[Example], new: Sequence[Example]
-) -> tuple[list[tuple[Example, Example]], tuple[str, ...], tuple[str, ...]]:
-    """(pairs of rows with one content, in the order of `old`; the ids of `old` and of `new` without a partner).
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """Rows with one content, in the order of the old side."""
 
-    Rows that repeat are paired with the twin of their own id where there is one, else in order.
-    """
-    twins: dict[Hashable, list[Example]] = defaultdict(list)
-    for example in new:
-        twins[_content(example)].append(example)
+    old: Ints
+    new: Ints
+    """(m,) each, places among the scored rows of a side."""
+    only_old: tuple[str, ...]
+    only_new: tuple[str, ...]
+    """The ids without a partner."""
+
+    def ids(self, old: ScoredRows) -> list[str]:
+        return [old.ids[row] for row in self.old.tolist()]
+
+    def values(self, old: ScoredRows, new: ScoredRows) -> tuple[dict[str, Floats], dict[str, Floats]]:
+        """The row scores (m,) of each side by metric."""
+        return (
+            {name: column[self.old] for name, column in old.values.items()},
+            {name: column[self.new] for name, column in new.values.items()},
+        )
+
+
+def _matched(old: ScoredRows, new: ScoredRows) -> _Pairs:
+    """Rows that repeat are paired with the twin of their own id where there is one, else in order."""
+    if old.ids == new.ids and (old.inputs == new.inputs).all() and (old.targets == new.targets).all():
+        return _Pairs(np.arange(len(old)), np.arange(len(old)), (), ())
+    waiting: dict[Hashable, dict[str, int]] = defaultdict(dict)
+    for content, id, row in zip(_contents(new), new.ids, range(len(new)), strict=True):
+        waiting[content][id] = row
     pairs, alone = [], []
-    for example in old:
-        found = twins[_content(example)]
-        if found:
-            twin = next((one for one in found if one.id == example.id), found[0])
-            found.remove(twin)
-            pairs.append((example, twin))
+    for content, id, row in zip(_contents(old), old.ids, range(len(old)), strict=True):
+        twins = waiting[content]
+        if twins:
+            pairs.append((row, twins.pop(id if id in twins else next(iter(twins)))))
         else:
-            alone.append(example.id)
-    paired = {twin.id for _, twin in pairs}
-    return pairs, tuple(alone), tuple(example.id for example in new if example.id not in paired)
+            alone.append(id)
+    left = sorted(row for twins in waiting.values() for row in twins.values())
+    places = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    return _Pairs(places[:, 0], places[:, 1], tuple(alone), tuple(new.ids[row] for row in left))
 
 
-def _content(example: Example) -> Hashable:
-    target = example.target if isinstance(example.target, str) else tuple(sorted(example.target))
-    return normal_form(example), target
+def _contents(rows: ScoredRows) -> Iterable[Hashable]:
+    return zip(rows.inputs.tolist(), rows.targets.tolist(), strict=True)
 
 
 # ---------------------------------------------------------------- metrics of all rows together
 
 
-def _measures(
-    old: Side, new: Side, pairs: Sequence[tuple[Example, Example]], notes: list[str]
-) -> tuple[Measures, Measures] | None:
+def _measures(old: Side, new: Side, pairs: _Pairs, notes: list[str]) -> tuple[Measures, Measures] | None:
     """Both candidates' metrics on the matched rows; None, with a note, where their answers are not there."""
     if old.task.type == "generation":
         return None  # each of its metrics is a mean of row scores
     extra = [name for name in old.entry["metrics"] if name in new.entry["metrics"]]
-    examples = [example for example, _ in pairs]
     both = []
-    for side, ids in ((old, [one.id for one, _ in pairs]), (new, [twin.id for _, twin in pairs])):
-        renamed = dict(zip(ids, (example.id for example in examples), strict=True))
-        try:
-            outcomes = [replace(one, id=renamed[one.id]) for one in outcomes_of(side) if one.id in renamed]
-            both.append(scoring.score(examples, outcomes, old.task, extra_metrics=extra).measures)
-        except ValueError as error:
-            notes.append(f"{side.name}: metrics that rows have no score of are not compared: {error}")
+    for side, rows in ((old, pairs.old), (new, pairs.new)):
+        voted = side.rows.votes
+        why = side.rows.fault or _unanswered(side.rows, rows)
+        if why or voted is None:
+            notes.append(f"{side.name}: metrics that rows have no score of are not compared: {why}")
             return None
+        labels = old.rows.votes.rows.labels if old.rows.votes else ()
+        both.append(scoring.label_measures(voted.at(rows).ordered_as(labels), old.task, extra))
     return both[0], both[1]
+
+
+def _unanswered(rows: ScoredRows, matched: Ints) -> str | None:
+    counts = rows.answers[matched]
+    most = int(counts.max())
+    lacking = np.flatnonzero(counts < max(1, most))
+    if not lacking.size:
+        return None
+    return f"example {rows.ids[matched[lacking[0]]]!r} has {counts[lacking[0]]} of {most} outcomes"

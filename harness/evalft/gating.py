@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evalft import baselines, config, errors, scoring
 from evalft.baselines import Baseline, Row, Said
@@ -34,22 +33,24 @@ from evalft.comparison import difference_of, value_of
 from evalft.config import MetricSpec, Threshold, parse_threshold
 from evalft.decision.statuses import meets
 from evalft.errors import UserError
+from evalft.metrics import probability
+from evalft.metrics.labels import LabelArrays
+from evalft.metrics.measure import Floats, Ints
 from evalft.metrics.names import COSTS, PROBABILISTIC, lower_is_better
 from evalft.pipeline import SPLIT_SHARE
 from evalft.preparing import prepare
-from evalft.records import Example, Failure, Outcome, Prediction
 from evalft.scored_run import Side, parse, read
 from evalft.stats import holm
 from evalft.stats.interval import Interval
 from evalft.stats.level import level_reached
 from evalft.stats.paired import paired_difference
 from evalft.stats.power import CHANCE
+from evalft.votes import Votes
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 Judged = Literal["pass", "regression", "undecided"]
-Pairs = Sequence[tuple[Row, Example]]
 COST = "cost_per_query"
 LEAST_MATCHED = 0.9
 """Of the baseline's rows."""
@@ -132,7 +133,7 @@ def gate(baseline: Path, run: str, present: Path | None = None) -> Gate:
     if costs.held:
         levels[COST] = _level(costs.held, 0.0)
     corrected = holm.adjusted(levels)
-    same = all(_same(row, side, example, said) for row, example in pairs)
+    same = _same(side, pairs, said)
     judged = [_judgement(name, one, corrected[name], confidence, tolerance, same) for name, one in metrics.items()]
     beside = []
     for found in (
@@ -157,7 +158,7 @@ def gate(baseline: Path, run: str, present: Path | None = None) -> Gate:
         beside=tuple(beside),
         run=side.name,
         baseline=known.path,
-        matched=len(pairs),
+        matched=len(pairs.known),
         only_baseline=only_baseline,
         only_run=only_run,
         changed=_changed(known, side),
@@ -201,27 +202,39 @@ def _plainly(value: Any) -> str:
     return str(value)
 
 
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Rows with one content, in the order of the run."""
+
+    known: list[Row]
+    own: Ints
+    """(m,) places among the run's scored rows."""
+
+
 def _matched(known: Baseline, side: Side) -> tuple[Pairs, int, tuple[str, ...]]:
     """(pairs of rows with one content, how many rows only the baseline has, the ids of those only the run has). Rows that
     repeat are matched once each."""
-    rows: dict[str, list[Row]] = defaultdict(list)
+    waiting: dict[str, list[Row]] = defaultdict(list)
     for row in known.rows:
-        rows[row.content].append(row)
-    pairs: list[tuple[Row, Example]] = []
-    other_target: list[Example] = []
+        waiting[row.content].append(row)
+    pairs: list[Row] = []
+    own: list[int] = []
+    other_target: list[int] = []
     only_run: list[str] = []
-    for example in side.examples:
-        content, target = baselines.content_of(example)
-        twin = next((row for row in rows[content] if row.target == target), None)
+    for place, (content, target) in enumerate(baselines.contents(side.rows)):
+        twin = next((row for row in waiting[content] if row.target == target), None)
         if twin is not None:
-            rows[content].remove(twin)
-            pairs.append((twin, example))
-        elif rows[content]:
-            other_target.append(example)
+            waiting[content].remove(twin)
+            pairs.append(twin)
+            own.append(place)
+        elif waiting[content]:
+            other_target.append(place)
         else:
-            only_run.append(example.id)
+            only_run.append(side.rows.ids[place])
     if other_target:
-        places = ", ".join(example.source or example.id for example in other_target[:PLACES_SHOWN])
+        ids = {side.rows.ids[place] for place in other_target[:PLACES_SHOWN]}
+        examples = (example for example in side.folder.read_examples("test") if example.id in ids)
+        places = ", ".join(example.source or example.id for example in examples)
         raise UserError(
             f"{known.path}: {len(other_target):,} rows have another target than in the baseline ({places}), so what is right "
             "has changed; write the baseline again with `evalft baseline`"
@@ -231,7 +244,7 @@ def _matched(known: Baseline, side: Side) -> tuple[Pairs, int, tuple[str, ...]]:
             f"{known.path}: only {len(pairs):,} of its {len(known.rows):,} rows are in {side.folder.path}, and "
             f"{LEAST_MATCHED:.0%} are needed; write the baseline of this test set with `evalft baseline`"
         )
-    return pairs, len(known.rows) - len(pairs), tuple(only_run)
+    return Pairs(pairs, np.array(own, dtype=np.int64)), len(known.rows) - len(pairs), tuple(only_run)
 
 
 # ---------------------------------------------------------------- differences
@@ -250,14 +263,11 @@ def _metrics(
 ) -> dict[str, _Compared]:
     """The judged metrics, by the row scores where rows have one, else by the labels that were given."""
     wanted = [name for name in thresholds if name not in COSTS] or [scoring.primary(side.task)]
-    groups = scoring.group_numbers([example for _, example in pairs])
+    groups = side.rows.group_numbers(pairs.own)
     found = {}
     for name in wanted:
-        if name in known.head["scores"] and all(name in side.scores[example.id].values for _, example in pairs):
-            before = np.array([row.scores[name] for row, _ in pairs])
-            after = np.array([round(side.scores[one.id].values[name], baselines.DIGITS) for _, one in pairs])
-            difference = paired_difference(before, after, groups)
-            found[name] = _Compared(float(before.mean()), float(after.mean()), difference)
+        if name in known.head["scores"] and side.rows.has(name, pairs.own):
+            found[name] = _of_rows(*_scores(name, side, pairs), groups)
         elif side.task.type == "generation":
             raise UserError(
                 f"thresholds.{name}: not every row has a score of it, and a baseline keeps no texts, so it cannot be judged; set "
@@ -268,6 +278,15 @@ def _metrics(
                 _require_probabilities(name, known, side)
             found[name] = _of_labels(name, side, pairs, said, groups)
     return found
+
+
+def _scores(name: str, side: Side, pairs: Pairs) -> tuple[Floats, Floats]:
+    """The row scores (m,) of both."""
+    return np.array([row.scores[name] for row in pairs.known]), baselines.rounded(side.rows.values[name][pairs.own])
+
+
+def _of_rows(before: Floats, after: Floats, groups: Ints | None) -> _Compared:
+    return _Compared(float(before.mean()), float(after.mean()), paired_difference(before, after, groups))
 
 
 def _require_probabilities(name: str, known: Baseline, side: Side) -> None:
@@ -291,21 +310,32 @@ def _of_labels(
     side: Side,
     pairs: Pairs,
     said: Said,
-    groups: NDArray[np.int_] | None,
+    groups: Ints | None,
 ) -> _Compared:
     task = side.task.model_copy(update={"metrics": [MetricSpec(name=name)]})
-    examples = [example for _, example in pairs]
-    before = [_answer(one, row.labels, row.probs) for row, one in pairs]
-    after = [_answer(one, said.of(one.id).labels, said.of(one.id).probs) for one in examples]
-    old, new = (scoring.score(examples, answers, task).measures[name] for answers in (before, after))
+    voted = side.rows.votes
+    assert voted is not None, "the task has labels"
+    rows = voted.rows.at(pairs.own)
+    given = [said.rows[place] for place in pairs.own.tolist()]
+    after = _votes(rows, [one.probs for one in given])
+    before = _votes(_labels_of(pairs.known, rows), [row.probs for row in pairs.known])
+    old, new = (scoring.label_measures(side_votes, task)[name] for side_votes in (before, after))
     difference, sign = difference_of(old, new, groups), -1.0 if lower_is_better(name) else 1.0
     return _Compared(value_of(old), value_of(new), difference if sign > 0 else _turned(difference))
 
 
-def _answer(example: Example, labels: tuple[str, ...] | None, probs: Mapping[str, float] | None) -> Outcome:
-    if labels is None:
-        return Failure(example.id, 0, 0, "unparsable", "")
-    return Prediction(example.id, 0, 0, None, labels, probs=probs)
+def _labels_of(known: Sequence[Row], rows: LabelArrays) -> LabelArrays:
+    """What the baseline's rows were said to be; their targets are those of the run's `rows`."""
+    place = {label: i for i, label in enumerate(rows.labels)}
+    said = [(row, place[label]) for row, one in enumerate(known) for label in one.labels or () if label in place]
+    predicted = np.zeros_like(rows.predicted)
+    predicted[tuple(np.array(said, dtype=np.int64).reshape(-1, 2).T)] = True
+    failed = np.array([row.labels is None for row in known], dtype=bool)
+    return replace(rows, predicted=predicted, failed=failed, unknown=np.zeros_like(failed))
+
+
+def _votes(rows: LabelArrays, probs: Sequence[Mapping[str, float] | None]) -> Votes:
+    return Votes(rows, rows.right, probability.given(((one, None, None) for one in probs), rows.labels))
 
 
 def _turned(found: Interval) -> Interval:
@@ -321,19 +351,14 @@ def _turned(found: Interval) -> Interval:
 def _slices(known: Baseline, side: Side, pairs: Pairs, first: str) -> dict[str, _Compared]:
     """The row score of the first judged metric, or accuracy, within each slice that has rows enough."""
     names = [name for name in (first, "accuracy", "exact_match") if name in known.head["scores"]]
-    members: dict[str, list[tuple[Row, Example]]] = defaultdict(list)
-    for row, example in pairs:
-        for column, value in example.slices.items():
-            members[f"{column}={value}"].append((row, example))
-    found = {}
-    for slice_name, some in sorted(members.items()):
-        if len(some) >= LEAST_IN_SLICE and names:
-            before = np.array([row.scores[names[0]] for row, _ in some])
-            after = np.array([round(side.scores[one.id].values[names[0]], baselines.DIGITS) for _, one in some])
-            groups = scoring.group_numbers([example for _, example in some])
-            difference = paired_difference(before, after, groups)
-            found[slice_name] = _Compared(float(before.mean()), float(after.mean()), difference)
-    return found
+    if not names:
+        return {}
+    before, after = _scores(names[0], side, pairs)
+    return {
+        name: _of_rows(before[members], after[members], side.rows.group_numbers(pairs.own[members]))
+        for name, members in sorted(side.rows.slice_rows(pairs.own).items())
+        if len(members) >= LEAST_IN_SLICE
+    }
 
 
 # ---------------------------------------------------------------- verdict
@@ -379,19 +404,19 @@ class _CostCompared:
 
 
 def _cost(side: Side, known: Baseline, pairs: Pairs, said: Said, margin: float | None) -> _CostCompared:
-    own = [said.of(example.id).cost_usd for _, example in pairs]
-    theirs = [row.cost_usd for row, _ in pairs]
+    own = [said.rows[place].cost_usd for place in pairs.own.tolist()]
+    theirs = [row.cost_usd for row in pairs.known]
     if None in own or None in theirs:
         return _CostCompared(
             known.head.get("cost_per_query_usd"), side.entry["cost_per_query_usd"]["value"], None, None
         )
     before, after = np.array(theirs, dtype=np.float64), np.array(own, dtype=np.float64)
-    groups = scoring.group_numbers([example for _, example in pairs])
+    groups = side.rows.group_numbers(pairs.own)
     held = None if margin is None else _saved((1 + margin) * before, after, groups)
     return _CostCompared(float(before.mean()), float(after.mean()), _saved(before, after, groups), held)
 
 
-def _saved(before: NDArray[np.float64], after: NDArray[np.float64], groups: NDArray[np.int_] | None) -> Interval:
+def _saved(before: Floats, after: Floats, groups: Ints | None) -> Interval:
     """What a row costs less than before. In units of the largest cost: the bounds of few rows are of a scale of 1."""
     unit = float(max(before.max(), after.max())) or 1.0
     found = paired_difference(after / unit, before / unit, groups)
@@ -476,14 +501,16 @@ def _worse(one: Judged | None, other: Judged) -> Judged:
     return other if one is None else min(one, other, key=order.index)
 
 
-def _same(row: Row, side: Side, example: Example, said: Said) -> bool:
-    values, given = side.scores[example.id].values, said.of(example.id)
-    scores = {name: round(values[name], baselines.DIGITS) for name in row.scores if name in values}
-    return (
-        scores == row.scores
-        and (given.labels is None) == (row.labels is None)
+def _same(side: Side, pairs: Pairs, said: Said) -> bool:
+    """Every row has the scores, labels and probabilities of the baseline."""
+    for name in pairs.known[0].scores:
+        if not side.rows.has(name, pairs.own) or not np.array_equal(*_scores(name, side, pairs)):
+            return False
+    return all(
+        (given.labels is None) == (row.labels is None)
         and set(given.labels or ()) == set(row.labels or ())
         and given.probs == row.probs
+        for row, given in zip(pairs.known, (said.rows[place] for place in pairs.own.tolist()), strict=True)
     )
 
 

@@ -1,18 +1,18 @@
-"""One candidate of one run folder: which is meant, its rows, their scores and answers. Reads only."""
+"""One candidate of one run folder: which is meant, and its scored rows. Reads only."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from evalft import config
+from evalft import config, scored_rows
 from evalft.config import TaskConfig
 from evalft.errors import UserError
-from evalft.records import Example, Outcome, Score
-from evalft.store import RunFolder, read_lines, read_outcome
+from evalft.scored_rows import ScoredRows
+from evalft.store import RunFolder
 
 
 def parse(name: str, usual: str | None = None) -> tuple[RunFolder, str]:
@@ -50,10 +50,9 @@ class Side:
     entry: Mapping[str, Any]
     """The candidate's, in the summary."""
     task: TaskConfig
-    examples: Sequence[Example]
-    """Those with a score, in the order of the test set."""
-    scores: Mapping[str, Score]
-    """By example id."""
+    rows: ScoredRows
+    slow: str | None
+    """Why its rows had to be read from the JSONL files, if so."""
 
     @property
     def name(self) -> str:
@@ -80,24 +79,14 @@ def read(folder: RunFolder, candidate: str) -> Side:
     for file in (path, folder.file("test")):
         if not file.is_file():
             raise UserError(f"{file}: no such file; `evalft assess {folder.path}` writes it again")
-    scores = {line["id"]: Score(**line) for line in read_lines(path)}
+    task = config.load(folder.file("config")).task
+    rows, slow = scored_rows.read(folder, candidate, task)
     return Side(
         folder=folder,
         candidate=candidate,
         summary=summary,
         entry=next(entry for entry in summary["candidates"] if entry["name"] == candidate),
-        task=config.load(folder.file("config")).task,
-        examples=[example for example in folder.read_examples("test") if example.id in scores],
-        scores=scores,
+        task=task,
+        rows=rows,
+        slow=slow,
     )
-
-
-def outcomes_of(side: Side) -> list[Outcome]:
-    """The answers on disk, the last of each example and repeat; a torn last line is left alone and out."""
-    path = side.folder.predictions_file(side.candidate)
-    try:
-        with path.open(encoding="utf-8") as file:
-            read = [read_outcome(line) for line in file if line.endswith("\n")]
-    except FileNotFoundError:
-        return []
-    return list({(outcome.id, outcome.repeat): outcome for outcome in read}.values())

@@ -1,9 +1,7 @@
 """One candidate's outcomes -> row scores, metrics with intervals, coverage: examples x outcomes -> Scored.
 
-A failure stays in every denominator as a miss. Where a candidate gave several answers per example (`samples`), the
-answers that could be read vote for the label (ties: the first in the task's order) and their shares are the
-probabilities, where the answers bring none of their own; a generated text scores the mean over its answers, failures
-being 0.
+A failure stays in every denominator as a miss. Where a candidate gave several answers per example (`samples`), labels are
+voted for (`votes`); a generated text scores the mean over its answers, failures being 0.
 
 Every number can be had again from predictions/<candidate>.jsonl by scikit-learn; `metrics.labels` says with which arrays.
 """
@@ -20,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evalft import answers, metrics, plugins
+from evalft import answers, metrics, plugins, votes
 from evalft.config import MetricSpec, TaskConfig, is_given
 from evalft.errors import UserError
 from evalft.metrics import cost, curves, judge, measure, probability, text
@@ -28,9 +26,10 @@ from evalft.metrics import labels as label_metrics
 from evalft.metrics.measure import Floats, Ints, Measure
 from evalft.metrics.names import COSTS, PROBABILISTIC
 from evalft.records import Example, Failure, FailureKind, Outcome, Prediction, ProbsMethod, Score, TaskType
-from evalft.sequences import Computed, Spilled
+from evalft.sequences import Computed
 from evalft.stats.interval import Interval
 from evalft.testset.rows import FAULTS_SHOWN
+from evalft.votes import Votes
 
 Words = Mapping[tuple[int, int], judge.Words]
 """(index, repeat) of an answer -> the scores that judges gave it."""
@@ -158,12 +157,13 @@ def score(
     )
 
 
-def elected(examples: Sequence[Example], outcomes: Sequence[Outcome], task: TaskConfig) -> dict[str, Vote]:
+def elected(examples: Sequence[Example], outcomes: Sequence[Outcome], task: TaskConfig) -> dict[str, votes.Vote]:
     """By example id what its answers come to. Raises ValueError as score() does."""
     labels, task_type = _labels(task, examples), _type(task)
     per_example = _per_example(examples, outcomes)
     return {
-        example.id: _vote(several, labels, task_type) for example, several in zip(examples, per_example, strict=True)
+        example.id: votes.vote(several, labels, task_type)
+        for example, several in zip(examples, per_example, strict=True)
     }
 
 
@@ -208,7 +208,7 @@ def row_scorer(task: TaskConfig) -> Callable[[Example, Outcome], float]:
 
     def of_labels(example: Example, outcome: Outcome) -> float:
         said = outcome.labels if isinstance(outcome, Prediction) else None
-        wanted = _target_labels(example)
+        wanted = target_labels(example)
         if average == "samples":
             return label_metrics.set_score(base, wanted, said)
         return float(said is not None and set(said) == set(wanted))
@@ -248,7 +248,7 @@ def check_gold(examples: Sequence[Example], task: TaskConfig) -> list[str]:
             faults += _check_gold_texts(list(examples[start : start + ROWS_AT_ONCE]), task)
         return faults
     for example in examples:
-        wanted = _target_labels(example)
+        wanted = target_labels(example)
         said = ", ".join(wanted) or "[]"
         reading = answers.read(said, "stop", _type(task), task.labels or ())
         if set(reading.labels or ()) != set(wanted) or reading.failure:
@@ -284,7 +284,7 @@ def version() -> str:
     package = Path(__file__).parent
     sources = sorted([*package.glob("metrics/*.py"), *package.glob("stats/*.py")])
     whole = sha256()
-    for source in (package / "answers.py", Path(__file__), *sources):
+    for source in (package / "answers.py", package / "votes.py", Path(__file__), *sources):
         whole.update(source.read_bytes())
     return whole.hexdigest()[:8]
 
@@ -372,6 +372,25 @@ def group_numbers(examples: Sequence[Example]) -> Ints | None:
 # ---------------------------------------------------------------- judging
 
 
+def label_measures(voted: Votes, task: TaskConfig, extra_metrics: Sequence[str] = ()) -> dict[str, Measure]:
+    """The metrics of a task of labels, as `score` gives them, of answers that are counted already."""
+    return _of_labels(_specs(task, extra_metrics), voted, probability.forecast(voted.rows, voted.given), task)
+
+
+def _of_labels(
+    specs: Sequence[MetricSpec], voted: Votes, said: probability.Forecast, task: TaskConfig
+) -> dict[str, Measure]:
+    found = {}
+    for name in dict.fromkeys([*(spec.name for spec in specs), "accuracy", "strict_accuracy"]):
+        if name == "strict_accuracy":
+            found[name] = measure.share(voted.strictly_right)
+        elif name.startswith(PROBABILISTIC):
+            found[name] = probability.measured(name, voted.rows, said, _type(task), task.positive)
+        else:
+            found[name] = label_metrics.measured(name, voted.rows, _type(task), task.positive)
+    return found
+
+
 @dataclass(frozen=True)
 class _Judged:
     measures: Mapping[str, Measure]
@@ -430,23 +449,12 @@ def _judge_labels(
     examples: Sequence[Example], per_example: Sequence[Sequence[Outcome]], specs: Sequence[MetricSpec], task: TaskConfig
 ) -> _Judged:
     task_type, labels = _type(task), _labels(task, examples)
-    targets = Computed(len(examples), lambda row: _target_labels(examples[row]))
-    voted = Spilled(
-        lambda one: (one.labels, one.strict, one.probs and dict(one.probs), one.method, one.unseen),
-        lambda fields: Vote(*fields),
-        (_vote(several, labels, task_type) for several in per_example),
-    )
-    rows = label_metrics.arrays(targets, (one.labels for one in voted), labels)
-    strictly_right = label_metrics.arrays(targets, (one.strict for one in voted), labels).right
-    said = probability.forecast(rows, ((one.probs, one.method, one.unseen) for one in voted))
-    found = {}
-    for name in dict.fromkeys([*(spec.name for spec in specs), "accuracy", "strict_accuracy"]):
-        if name == "strict_accuracy":
-            found[name] = measure.share(strictly_right)
-        elif name.startswith(PROBABILISTIC):
-            found[name] = probability.measured(name, rows, said, task_type, task.positive)
-        else:
-            found[name] = label_metrics.measured(name, rows, task_type, task.positive)
+    gathering = votes.Gathering(labels)
+    for example, several in zip(examples, per_example, strict=True):
+        gathering.append(target_labels(example), votes.vote(several, labels, task_type))
+    voted = gathering.votes()
+    rows, said = voted.rows, probability.forecast(voted.rows, voted.given)
+    found = _of_labels(specs, voted, said, task)
     table = label_metrics.per_label(rows)
     aucs = probability.label_auc(rows, said, task_type)
     return _Judged(
@@ -468,53 +476,6 @@ def _judge_labels(
         roc=curves.roc(rows, said, task_type, task.positive),
         calibration=curves.calibration(rows, said, task_type, group_numbers(examples)),
     )
-
-
-@dataclass(frozen=True)
-class Vote:
-    """What a candidate's answers to one example come to; None where none can be read (strictly)."""
-
-    labels: tuple[str, ...] | None
-    strict: tuple[str, ...] | None
-    probs: Mapping[str, float] | None = None
-    method: ProbsMethod | None = None
-    unseen: float | None = None
-
-
-def _vote(several: Sequence[Outcome], labels: Sequence[str], task_type: TaskType) -> Vote:
-    read = [one for one in several if isinstance(one, Prediction)]
-    strict = [one for one in read if not one.rescued]
-    if len(several) == 1:
-        (one,) = read or (None,)
-        if one is None:
-            return Vote(None, None)
-        said = one.labels or ()
-        return Vote(said, None if one.rescued else said, one.probs, one.probs_method, one.unseen_mass)
-    if not read:
-        return Vote(None, None)
-    shares = _shares(read, labels)
-    elected = _elected(shares, task_type)
-    strictly = _elected(_shares(strict, labels), task_type) if strict else None
-    if len({one.probs_method for one in read}) == 1 and all(one.probs for one in read):  # better than counting votes
-        probs = {label: _mean(one.probs.get(label, 0.0) for one in read if one.probs) for label in labels}
-        return Vote(elected, strictly, probs, read[0].probs_method, _mean(one.unseen_mass or 0.0 for one in read))
-    return Vote(elected, strictly, shares, "vote")
-
-
-def _mean(values: Iterable[float]) -> float:
-    return float(np.mean(list(values)))
-
-
-def _shares(read: Sequence[Prediction], labels: Sequence[str]) -> dict[str, float]:
-    votes = Counter(label for one in read for label in set(one.labels or ()))
-    return {label: votes[label] / len(read) for label in labels}
-
-
-def _elected(shares: Mapping[str, float], task_type: TaskType) -> tuple[str, ...]:
-    if task_type == "multilabel":
-        return tuple(label for label, share in shares.items() if share > 0.5)
-    winner = max(shares, key=shares.__getitem__)  # the first of equals
-    return (winner,) if shares[winner] > 0 else ()
 
 
 def _confusion(rows: label_metrics.LabelArrays) -> Confusion:
@@ -583,10 +544,11 @@ def _complete_row_metric(specs: Sequence[MetricSpec], row_scores: Mapping[str, F
 
 
 def _labels(task: TaskConfig, examples: Sequence[Example]) -> tuple[str, ...]:
-    return tuple(task.labels or sorted({label for example in examples for label in _target_labels(example)}))
+    return tuple(task.labels or sorted({label for example in examples for label in target_labels(example)}))
 
 
-def _target_labels(example: Example) -> tuple[str, ...]:
+def target_labels(example: Example) -> tuple[str, ...]:
+    """What a task of labels wants of the row."""
     return (example.target,) if isinstance(example.target, str) else example.target
 
 

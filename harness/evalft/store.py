@@ -1,6 +1,7 @@
 """The run folder: the API between stages, and the only module that knows its file names.
 
     config.yaml   manifest.json   predictions/<candidate>.jsonl   scores/<candidate>.jsonl   charts/<name>.csv
+    scores/<candidate>.npz   what those hold, as arrays (`scored_rows`): read where it is of the files as they are
     data/test.jsonl   summary.json   report.html   report.md   junit.xml   spending.jsonl   log.txt   lock
     data/expanded.jsonl, pairs.jsonl ...   adapters/<stage>/   stages.json
     batches/<candidate>.jsonl   what became of the batches that were sent (mode: batch)
@@ -24,11 +25,14 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from evalft.errors import UserError
 from evalft.records import Example, Failure, Outcome, Prediction, Score, Usage
 from evalft.sequences import Spilled
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 SUMMARY_SCHEMA = "evalft.summary/1"
 NAMES = {
@@ -75,6 +79,9 @@ class RunFolder:
 
     def scores_file(self, candidate: str) -> Path:
         return self.path / "scores" / f"{slug(candidate)}.jsonl"
+
+    def arrays_file(self, candidate: str) -> Path:
+        return self.scores_file(candidate).with_suffix(".npz")
 
     def batches_file(self, candidate: str) -> Path:
         """The journal of a candidate's batches; what is uploaded is written beside it, and removed."""
@@ -185,7 +192,7 @@ class RunFolder:
     def read_predictions(self, candidate: str) -> Sequence[Outcome]:
         """The outcomes on disk, in file order. A torn last line is cut off, so that the next append starts clean."""
         path = self.predictions_file(candidate)
-        return kept(_outcome(data) for data in read_lines(path)) if path.exists() else ()
+        return kept(as_outcome(data) for data in read_lines(path)) if path.exists() else ()
 
     def read_in_order(self, candidate: str) -> Sequence[Outcome]:
         """The outcomes in example order, the last of each (example, repeat); the file is put in this order too."""
@@ -243,7 +250,7 @@ class RunFolder:
 
 def kept(outcomes: Iterable[Outcome]) -> Sequence[Outcome]:
     """The outcomes as a sequence of any length."""
-    return Spilled(_outcome_data, _outcome, outcomes)
+    return Spilled(_outcome_data, as_outcome, outcomes)
 
 
 def prediction_line(outcome: Outcome) -> str:
@@ -296,11 +303,25 @@ def append_line(path: Path, data: Mapping[str, Any]) -> None:
 
 
 def write_atomically(path: Path, text: str | Iterable[str]) -> None:
+    with _replacing(path, "w", encoding="utf-8") as file:
+        file.writelines([text] if isinstance(text, str) else text)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """An .npz of arrays of numbers; read it with allow_pickle=False."""
+    import numpy as np
+
+    with _replacing(path, "wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # none of them is named as an option of savez
+
+
+@contextmanager
+def _replacing(path: Path, mode: str, encoding: str | None = None) -> Iterator[IO[Any]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with beside.open("w", encoding="utf-8") as file:
-            file.writelines([text] if isinstance(text, str) else text)
+        with beside.open(mode, encoding=encoding) as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
@@ -348,7 +369,8 @@ def _example(data: dict[str, Any]) -> Example:
     )
 
 
-def _outcome(data: dict[str, Any]) -> Outcome:
+def as_outcome(data: Mapping[str, Any]) -> Outcome:
+    """The outcome of a line of predictions/. Raises TypeError where it is none."""
     data = dict(data)
     if data.get("usage"):
         data["usage"] = Usage(**data["usage"])
@@ -361,4 +383,4 @@ def _outcome(data: dict[str, Any]) -> Outcome:
 
 def read_outcome(text: str, **instead: object) -> Outcome:
     """The outcome of a prediction's line; `instead` are fields that are other ones now."""
-    return _outcome(json.loads(text) | instead)
+    return as_outcome(json.loads(text) | instead)

@@ -11,11 +11,14 @@ of resamples cost one matrix product; they equal scikit-learn's to rounding.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evalft.metrics import measure
 from evalft.metrics.measure import Bools, Floats, Ints, Measure, Statistic, divide
@@ -49,34 +52,66 @@ class LabelArrays:
         """(n,) the whole set is right; a failure never is."""
         return np.asarray((self.target == self.predicted).all(axis=1) & ~self.failed & ~self.unknown)
 
+    def at(self, rows: Ints) -> LabelArrays:
+        """Of these rows (m,), in their order."""
+        return LabelArrays(self.labels, self.target[rows], self.predicted[rows], self.failed[rows], self.unknown[rows])
+
     @cached_property
     def cells(self) -> tuple[Ints, Ints]:
         """(n,) which distinct row each row equals, and (K,) where each distinct row first stands."""
         marks = (self.target, self.predicted, self.failed[:, None], self.unknown[:, None])
         packed = np.packbits(np.hstack(marks), axis=1)
-        as_bytes = np.ascontiguousarray(packed).view(np.dtype((np.void, packed.shape[1]))).reshape(-1)
-        _, first, cells = np.unique(as_bytes, return_index=True, return_inverse=True)
+        distinct: NDArray[Any]
+        if packed.shape[1] <= 8:  # as numbers of the same order, which sort many times faster
+            wide = np.zeros((len(packed), 8), dtype=np.uint8)
+            wide[:, : packed.shape[1]] = packed
+            distinct = wide.view(">u8").reshape(-1).astype(np.uint64)
+        else:
+            distinct = np.ascontiguousarray(packed).view(np.dtype((np.void, packed.shape[1]))).reshape(-1)
+        _, first, cells = np.unique(distinct, return_index=True, return_inverse=True)
         return cells.reshape(-1), first
 
 
+class Gathering:
+    """LabelArrays in the making: ten bytes a row and eight a label, wherever rows are read from."""
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        self._labels = tuple(labels)
+        self._place = {label: i for i, label in enumerate(labels)}
+        self._target, self._said = (array("I"), array("I")), (array("I"), array("I"))
+        self._failed, self._unknown = bytearray(), bytearray()
+
+    def append(self, wanted: Iterable[str], said: Sequence[str] | None) -> None:
+        """wanted: the labels of the next row; said: those read from its answer, None for a failure. Raises KeyError where
+        the task does not have a wanted label."""
+        row = len(self._failed)
+        for label in wanted:
+            self._target[0].append(row)
+            self._target[1].append(self._place[label])
+        known = [self._place[label] for label in said or () if label in self._place]
+        for place in known:
+            self._said[0].append(row)
+            self._said[1].append(place)
+        self._failed.append(said is None)
+        self._unknown.append(len(known) < len(said or ()))
+
+    def arrays(self) -> LabelArrays:
+        shape = len(self._failed), len(self._labels)
+        target, predicted = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+        for table, (rows, places) in ((target, self._target), (predicted, self._said)):
+            table[np.asarray(rows), np.asarray(places)] = True
+        failed, unknown = (np.array(marks, dtype=bool) for marks in (self._failed, self._unknown))
+        return LabelArrays(self._labels, target, predicted, failed, unknown)
+
+
 def arrays(
-    targets: Sequence[Sequence[str]], predictions: Iterable[Sequence[str] | None], labels: Sequence[str]
+    targets: Iterable[Iterable[str]], predictions: Iterable[Sequence[str] | None], labels: Sequence[str]
 ) -> LabelArrays:
     """targets: the labels of each row; predictions: those read from its answer, None for a failure."""
-    place = {label: i for i, label in enumerate(labels)}
-    target = np.zeros((len(targets), len(labels)), dtype=bool)
-    predicted = np.zeros_like(target)
-    unknown, failed = np.zeros(len(targets), dtype=bool), np.zeros(len(targets), dtype=bool)
-    for row, (wanted, said) in enumerate(zip(targets, predictions, strict=True)):
-        for label in wanted:
-            target[row, place[label]] = True
-        failed[row] = said is None
-        for label in said or ():
-            if label in place:
-                predicted[row, place[label]] = True
-            else:
-                unknown[row] = True
-    return LabelArrays(tuple(labels), target, predicted, failed, unknown)
+    gathering = Gathering(labels)
+    for wanted, said in zip(targets, predictions, strict=True):
+        gathering.append(wanted, said)
+    return gathering.arrays()
 
 
 def measured(name: str, rows: LabelArrays, task_type: TaskType, positive: str | None) -> Measure:

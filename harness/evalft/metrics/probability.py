@@ -10,11 +10,13 @@ ranking from both sides; its interval covers both bounds with their own sampling
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evalft.metrics import measure
 from evalft.metrics.labels import LabelArrays
@@ -34,6 +36,8 @@ BEST_FIRST: tuple[ProbsMethod, ...] = (
     "stated",
     "hard",
 )
+NONE = -1
+"""In place of a method: the row has no probabilities."""
 BINS = 15
 """Equal-width bins of the calibration error: Guo et al. (2017), "On calibration of modern neural networks"."""
 WORST, BEST = -1.0, 2.0
@@ -54,25 +58,69 @@ class Forecast:
     """Answers without probabilities among others that have them."""
 
 
-def forecast(
-    rows: LabelArrays, said: Iterable[tuple[Mapping[str, float] | None, ProbsMethod | None, float | None]]
-) -> Forecast:
+@dataclass(frozen=True)
+class Given:
+    """The probabilities that came with the answers of n rows, as they came."""
+
+    table: Floats | None
+    """(n, M); None where no row has any."""
+    method: NDArray[np.int8]
+    """(n,) the kind's place in BEST_FIRST; NONE for a row without."""
+    unseen: Floats
+    """(n,)"""
+
+    def at(self, rows: Ints) -> Given:
+        """Of these rows (m,), in their order."""
+        return Given(None if self.table is None else self.table[rows], self.method[rows], self.unseen[rows])
+
+
+class Gathering:
+    """Given in the making: nine bytes a row and, from the first probability on, eight a label."""
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        self._labels = tuple(labels)
+        self._table, self._method, self._unseen = array("d"), array("b"), array("d")
+
+    def append(self, given: Mapping[str, float] | None, method: ProbsMethod | None, unseen: float | None) -> None:
+        """Of the next row: its probabilities by label, their kind, and what is unseen; None where it has none."""
+        if given is not None:
+            lacking = len(self._labels) * len(self._method) - len(self._table)
+            self._table.frombytes(bytes(8 * lacking))
+            self._table.extend(given.get(label, 0.0) for label in self._labels)
+        self._method.append(NONE if given is None else BEST_FIRST.index(method or "stated"))
+        self._unseen.append(unseen or 0.0)
+
+    def given(self) -> Given:
+        n, labels = len(self._method), len(self._labels)
+        table = None
+        if self._table:
+            self._table.frombytes(bytes(8 * (n * labels - len(self._table))))
+            table = np.asarray(self._table).reshape(n, labels)
+        return Given(table, np.asarray(self._method, dtype=np.int8), np.asarray(self._unseen))
+
+
+def given(
+    said: Iterable[tuple[Mapping[str, float] | None, ProbsMethod | None, float | None]], labels: Sequence[str]
+) -> Given:
     """said: of each row (n) its probabilities, their method and what is unseen, None where it has none."""
+    gathering = Gathering(labels)
+    for one in said:
+        gathering.append(*one)
+    return gathering.given()
+
+
+def forecast(rows: LabelArrays, said: Given) -> Forecast:
     table = np.where(rows.failed[:, None], 0.0, rows.predicted.astype(np.float64))
-    hidden, lacking = np.zeros(len(table)), np.zeros(len(table), dtype=bool)
-    used: set[ProbsMethod] = set()
-    for row, (given, method, unseen) in enumerate(said):
-        if rows.failed[row]:
-            continue
-        hidden[row] = unseen or 0.0
-        lacking[row] = given is None
-        if given is None:
-            used.add("hard")
-        else:
-            table[row] = [given.get(label, 0.0) for label in rows.labels]
-            used.add(method or "stated")
+    has = ~rows.failed & (said.method != NONE)
+    lacking = ~rows.failed & ~has
+    if said.table is not None:
+        table[has] = said.table[has]
+    used: set[ProbsMethod] = {BEST_FIRST[place] for place in np.unique(said.method[has])}
+    if lacking.any():
+        used.add("hard")
     weakest = max(used, key=BEST_FIRST.index) if used else None
     without = int(lacking.sum()) if used - {"hard"} else 0
+    hidden = np.where(rows.failed, 0.0, said.unseen)
     if without:
         hidden[lacking] = 1.0
     return Forecast(np.clip(np.nan_to_num(table), 0.0, 1.0), weakest, np.clip(hidden, 0.0, 1.0), without)

@@ -81,30 +81,47 @@ def paired_statistic(
     n = old_cells.size
     if n == 0:
         return Interval(None, 0, "bca", reason="no rows")
-    cells, first = _joint(old_cells, new_cells)
-    old, new = _cells_of(old_cells, first), _cells_of(new_cells, first)
-
-    def difference(weights: Floats) -> Floats:
-        return new_statistic(weights @ new) - old_statistic(weights @ old)
-
+    found = None
     if without_each is not None and groups is None and n >= NORMAL_FROM:
         old_without, new_without = (side() for side in without_each)
         left_out = new_without - old_without
         old_counts, new_counts = (np.bincount(side).astype(np.float64)[None, :] for side in (old_cells, new_cells))
         value = float((new_statistic(new_counts) - old_statistic(old_counts))[0])
-        if not np.isnan(left_out).any() and not math.isnan(value) and left_out.any():
-            normal = jackknife_normal(value, left_out, np.zeros(n), (-furthest, furthest))
-            return widened_to_t(normal, left_out, np.ones(n))
-    jackknife = _without_blocks(difference, cells, seed) if groups is None and first.size > 2 * BLOCKS else None
-    found = weighted(
-        difference, cells, bounds=(-furthest, furthest), groups=groups, jackknife=jackknife, student=True, seed=seed
-    )
+        if not np.isnan(left_out).any() and not math.isnan(value):
+            if left_out.any():
+                normal = jackknife_normal(value, left_out, np.zeros(n), (-furthest, furthest))
+                return widened_to_t(normal, left_out, np.ones(n))
+            if value == 0:  # the same answers: thousands of resamples would each say so
+                found = Interval(0.0, n, "bca", lambda _alpha: (0.0, 0.0))
+    if found is None:
+        found = _resampled(old_statistic, old_cells, new_statistic, new_cells, groups, furthest, seed)
     if found.value is None or found.ends(0.49) != (found.value, found.value):
         return found
     # Every resample gives the same: rows that would not have not been met, so their share bounds the ends.
     units = n if groups is None else np.unique(np.asarray(groups)).size
     signs = _newcombe(0, units if found.value > 0 else 0, units if found.value < 0 else 0, units)
     return replace(found, ends=_widened(found.ends, signs, abs(found.value) or 1.0))
+
+
+def _resampled(
+    old_statistic: Statistic,
+    old_cells: NDArray[np.int_],
+    new_statistic: Statistic,
+    new_cells: NDArray[np.int_],
+    groups: ArrayLike | None,
+    furthest: float,
+    seed: int,
+) -> Interval:
+    cells, first = _joint(old_cells, new_cells)
+    old, new = _cells_of(old_cells, first), _cells_of(new_cells, first)
+
+    def difference(weights: Floats) -> Floats:
+        return new_statistic(weights @ new) - old_statistic(weights @ old)
+
+    jackknife = _without_blocks(difference, cells, seed) if groups is None and first.size > 2 * BLOCKS else None
+    return weighted(
+        difference, cells, bounds=(-furthest, furthest), groups=groups, jackknife=jackknife, student=True, seed=seed
+    )
 
 
 def mcnemar_exact(fixed: int, broken: int) -> float:

@@ -20,7 +20,7 @@ def side(run: RunFolder, candidate: str) -> Side:
     found = read(run, candidate)
     if found.summary.get("report_examples") != "none":
         return found
-    return replace(found, examples=[replace(example, slices={}) for example in found.examples])
+    return replace(found, rows=found.rows.without_slices())
 
 
 def changed_rows(base: tuple[RunFolder, str], new: tuple[RunFolder, str], diff: Diff) -> tuple[list[ShownRow], str]:
