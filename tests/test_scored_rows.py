@@ -129,6 +129,11 @@ def test_rows_are_one_cell_where_they_are_alike_with_few_labels_and_with_many(
 # ---------------------------------------------------------------- real runs
 
 
+@pytest.fixture(autouse=True)
+def _also_of_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scored_rows, "KEPT_FROM", 0)
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     rows = [row | {"by": "ab"[i % 2], "user": f"u{i // 2}"} for i, row in enumerate(rows_of(60))]
@@ -256,3 +261,13 @@ def test_a_run_without_some_answers_says_which_row_lacks_them(run: Path) -> None
     path.write_text("".join(line for line in lines if '"id": "r7"' not in line))
     found = diffing.diff(f"{run}:bad", f"{run}:good")
     assert any("'r7' has 0 of 1 outcomes" in note for note in found.notes)
+
+
+def test_a_run_of_few_rows_has_no_arrays_and_no_note_about_them(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_arrays(run)
+    monkeypatch.setattr(scored_rows, "KEPT_FROM", 1_000_000)
+    rescoring.rescore(run)
+    assert not list((run / "scores").glob("*.npz"))
+    assert compared(run)[1] == []

@@ -126,7 +126,8 @@ def conclude(
         obstacles[name] = deciding.obstacles_of(config, name, scored[name], given[name].not_asked, why_not)
         absent[name] = recorded.absent(outcomes) if candidate.provider == "file" else 0
         folder.write_scores(name, scored[name].scores)
-        scored_rows.write(folder, name, config.task)
+        if len(test) >= scored_rows.KEPT_FROM:
+            scored_rows.write(folder, name, config.task)
     partial = why_partial or ("interrupted" if any(missing.values()) or (judged and judged.owed) else None)
     decision, before = (None, None) if partial else deciding.decisions(prepared, scored, obstacles)
     result = summary.build(

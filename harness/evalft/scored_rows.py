@@ -36,6 +36,8 @@ from evalft.votes import Votes
 
 NONE = -1
 """In place of a code: the row is in no group, or has no value in the slice column."""
+KEPT_FROM = 20_000
+"""Rows of a test set: fewer are parsed in a second, which is not worth a second pass at the end of every run."""
 READ_AT_ONCE = 1 << 20
 """Bytes."""
 
@@ -137,6 +139,8 @@ def read(folder: RunFolder, candidate: str, task: TaskConfig) -> tuple[ScoredRow
             return found, None
         why = "is not of the files as they are now"
     rows, _ = _gather(folder, candidate, task)
+    if len(rows) < KEPT_FROM and not path.is_file():
+        return rows, None
     return rows, f"{path} {why}, so rows were read from the JSONL files; `evalft decide {folder.path}` writes it"
 
 
