@@ -37,7 +37,7 @@ from evalft.votes import Votes
 NONE = -1
 """In place of a code: the row is in no group, or has no value in the slice column."""
 KEPT_FROM = 20_000
-"""Rows of a test set: fewer are parsed in a second, which is not worth a second pass at the end of every run."""
+"""Rows of a test set: fewer are parsed in a few seconds at most, which is not worth another pass at the end of every run."""
 READ_AT_ONCE = 1 << 20
 """Bytes."""
 
