@@ -123,6 +123,17 @@ def test_what_cannot_be_told_is_a_warning_or_status_4_as_the_config_says(tmp_pat
         assert "Undecided" in shown(found)
 
 
+def test_rows_too_few_to_show_any_difference_rule_none_out(tmp_path: Path) -> None:
+    rows = rows_of(2)
+    for row, ours, theirs in zip(rows, (True, False), (False, True), strict=True):
+        wrong = next(one for one in LABELS if one != row["label"])
+        row["good"], row["bad"] = (row["label"] if right else wrong for right in (ours, theirs))
+    run = assess(tmp_path / "one", rows, task=ACCURACY)
+    found = gating.gate(written(f"{run}:good", tmp_path), f"{run}:bad")
+    (accuracy,) = found.metrics
+    assert (accuracy.change, accuracy.tolerance, found.verdict) == (0.0, 1.0, "undecided")
+
+
 def test_a_slice_that_got_worse_is_seen_where_the_whole_hides_it(tmp_path: Path) -> None:
     rows = [row | {"channel": "phone" if i % 6 == 0 else "mail"} for i, row in enumerate(rows_of(600))]
     for row in rows:

@@ -377,13 +377,16 @@ def _judgement(
 
     alpha = (1 - confidence) / 2
     shown = one.difference.estimate(confidence)
+    too_few = False
     if tolerance is None and shown.value is not None and shown.low is not None:
         z = -float(ndtri(alpha))
-        tolerance = (shown.value - shown.low) * (z + float(ndtri(CHANCE))) / z
+        tolerance = min(1.0, (shown.value - shown.low) * (z + float(ndtri(CHANCE))) / z)
+        too_few = tolerance == 1.0  # to show any difference, so that there is none that they rule out
+    within = tolerance == math.inf or shown.low is not None and tolerance is not None and shown.low > -tolerance
     verdict: Judged = "undecided"
     if p_regression <= alpha:
         verdict = "regression"
-    elif same or tolerance == math.inf or shown.low is not None and tolerance is not None and shown.low > -tolerance:
+    elif same or (within and not too_few):
         verdict = "pass"
     return Judgement(
         name, one.before, one.after, shown.value, shown.low, shown.high, p_regression, tolerance, verdict, shown.reason
