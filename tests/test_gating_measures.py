@@ -15,7 +15,7 @@ from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_s
 
 from evalft import baselines, config, gate_words, gating, pipeline
 from evalft.errors import UserError
-from evalft.gating import Judgement
+from evalft.gate_judgement import Judgement
 from evalft.scored_rows import content_of
 from evalft.store import RunFolder
 

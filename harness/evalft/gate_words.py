@@ -9,7 +9,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from evalft import errors, numbers
-from evalft.gating import Gate, Judgement
+from evalft.gate_judgement import Judgement
+from evalft.gating import Gate
 from evalft.reporting import text
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,8 +31,9 @@ from evalft import baselines, config, errors, scoring
 from evalft.baselines import Baseline, Row, Said
 from evalft.comparison import difference_of, value_of
 from evalft.config import MetricSpec, Threshold, parse_threshold
-from evalft.decision.statuses import meets
 from evalft.errors import UserError
+from evalft.gate_costs import COST, costs_of, judged_cost, judged_latency
+from evalft.gate_judgement import Judged, Judgement
 from evalft.metrics import probability
 from evalft.metrics.labels import LabelArrays
 from evalft.metrics.measure import Floats, Ints
@@ -50,31 +51,10 @@ from evalft.votes import Votes
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-Judged = Literal["pass", "regression", "undecided"]
-COST = "cost_per_query"
 LEAST_MATCHED = 0.9
 """Of the baseline's rows."""
 LEAST_IN_SLICE = 10
 PLACES_SHOWN = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """One metric, or one slice; its difference is turned so that more is better."""
-
-    name: str
-    before: float | None
-    after: float | None
-    change: float | None
-    low: float | None
-    high: float | None
-    p_regression: float
-    """How often rows that are not worse than by the margin would look as bad, corrected for all that is judged."""
-    tolerance: float | None
-    """None: not held against one (slices, cost and latency)."""
-    verdict: Judged | None
-    """None: nothing is required of it (cost and latency), so it is shown and not judged."""
-    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +109,7 @@ def gate(baseline: Path, run: str, present: Path | None = None) -> Gate:
     slices = _slices(known, side, pairs, next(iter(metrics)))
     margin, tolerance = settings.gate.margin, settings.gate.tolerance
     levels = {name: _level(one.difference, margin) for name, one in {**metrics, **slices}.items()}
-    costs = _cost(side, known, pairs, said, settings.gate.cost_margin)
+    costs = costs_of(side, known, pairs.known, pairs.own, said, settings.gate.cost_margin)
     if costs.held:
         levels[COST] = _level(costs.held, 0.0)
     corrected = holm.adjusted(levels)
@@ -137,9 +117,9 @@ def gate(baseline: Path, run: str, present: Path | None = None) -> Gate:
     judged = [_judgement(name, one, corrected[name], confidence, tolerance, same) for name, one in metrics.items()]
     beside = []
     for found in (
-        _judged_cost(side, costs, corrected.get(COST), confidence, settings.gate.cost_margin, thresholds.get(COST)),
+        judged_cost(side, costs, corrected.get(COST), confidence, settings.gate.cost_margin, thresholds.get(COST)),
         *(
-            _judged_latency(side, known, name, settings.gate.latency_margin, thresholds.get(name))
+            judged_latency(side, known, name, settings.gate.latency_margin, thresholds.get(name))
             for name in ("latency_p50", "latency_p95")
         ),
     ):
@@ -391,117 +371,6 @@ def _judgement(
     return Judgement(
         name, one.before, one.after, shown.value, shown.low, shown.high, p_regression, tolerance, verdict, shown.reason
     )
-
-
-# ---------------------------------------------------------------- cost and latency
-
-
-@dataclass(frozen=True, slots=True)
-class _CostCompared:
-    before: float | None
-    after: float | None
-    difference: Interval | None
-    """USD per row, less is better turned to more is better; None where rows have no costs to pair."""
-    held: Interval | None
-    """The same, against the baseline's costs and the margin; None where there is no margin or no pair."""
-
-
-def _cost(side: Side, known: Baseline, pairs: Pairs, said: Said, margin: float | None) -> _CostCompared:
-    own = [said.rows[place].cost_usd for place in pairs.own.tolist()]
-    theirs = [row.cost_usd for row in pairs.known]
-    if None in own or None in theirs:
-        return _CostCompared(
-            known.head.get("cost_per_query_usd"), side.entry["cost_per_query_usd"]["value"], None, None
-        )
-    before, after = np.array(theirs, dtype=np.float64), np.array(own, dtype=np.float64)
-    groups = side.rows.group_numbers(pairs.own)
-    held = None if margin is None else _saved((1 + margin) * before, after, groups)
-    return _CostCompared(float(before.mean()), float(after.mean()), _saved(before, after, groups), held)
-
-
-def _saved(before: Floats, after: Floats, groups: Ints | None) -> Interval:
-    """What a row costs less than before. In units of the largest cost: the bounds of few rows are of a scale of 1."""
-    unit = float(max(before.max(), after.max())) or 1.0
-    found = paired_difference(after / unit, before / unit, groups)
-    ends = found.ends
-
-    def in_usd(alpha: float) -> tuple[float, float]:
-        low, high = ends(alpha)
-        return unit * low, unit * high
-
-    return replace(found, value=None if found.value is None else unit * found.value, ends=in_usd)
-
-
-def _judged_cost(
-    side: Side,
-    one: _CostCompared,
-    p_regression: float | None,
-    confidence: float,
-    margin: float | None,
-    threshold: Threshold | None,
-) -> Judgement:
-    verdict, reasons = _by_threshold(side.entry["cost_per_query_usd"], threshold)
-    if margin is not None:
-        reasons.append(f"held against {1 + margin:g} times the baseline's cost (gate.cost_margin)")
-        by_margin: Judged = "undecided"
-        if one.held is None or p_regression is None:
-            reasons.append("not every matched row has a cost on both sides, so the margin decides nothing")
-        elif p_regression <= (1 - confidence) / 2:
-            by_margin = "regression"
-        elif one.held.ends((1 - confidence) / 2)[0] >= 0 or one.before == one.after:
-            by_margin = "pass"
-        verdict = _worse(verdict, by_margin)
-    shown = one.difference.estimate(confidence) if one.difference else None
-    return Judgement(
-        COST, one.before, one.after,
-        *((None, None, None) if shown is None else (shown.value, shown.low, shown.high)),
-        1.0 if p_regression is None else p_regression, None, verdict, "; ".join(reasons) or None,
-    )  # fmt: skip
-
-
-def _judged_latency(
-    side: Side, known: Baseline, name: str, margin: float | None, threshold: Threshold | None
-) -> Judgement:
-    """A percentile has no part in a row, and seconds are the machine's of the day: the two intervals are compared, and
-    differ where they do not overlap, which errs less often than the run's confidence says."""
-    before, after = (
-        (found or {}).get(name.removeprefix("latency_")) or {"value": None, "low": None, "high": None}
-        for found in (known.head.get("latency_s"), side.entry["latency_s"])
-    )
-    verdict, reasons = _by_threshold(after, threshold)
-    if margin is not None:
-        reasons.append(f"its interval is held against {1 + margin:g} times the baseline's (gate.latency_margin)")
-        by_margin: Judged = "undecided"
-        if None in (before["low"], before["high"], after["low"], after["high"]):
-            reasons.append("it is not measured on both sides, so the margin decides nothing")
-        elif after["low"] > (1 + margin) * before["high"]:
-            by_margin = "regression"
-        elif after["high"] <= (1 + margin) * before["low"] or before == after:
-            by_margin = "pass"
-        verdict = _worse(verdict, by_margin)
-    reason = "; ".join(reasons) or None
-    return Judgement(name, before["value"], after["value"], None, None, None, 1.0, None, verdict, reason)
-
-
-def _by_threshold(measured: Mapping[str, Any], threshold: Threshold | None) -> tuple[Judged | None, list[str]]:
-    """What the run's interval says of the present threshold, whatever the run was last decided under."""
-    if threshold is None:
-        return None, []
-    unbounded = measured.get("unbounded") or ()
-    low, high = (None if side in unbounded else measured[side] for side in ("low", "high"))
-    ends = {">=": (low, high), "<=": (high, low)}
-    against, in_favour = ends[threshold.op]
-    verdict: Judged = "undecided"
-    if against is not None and meets(against, threshold):
-        verdict = "pass"
-    elif in_favour is not None and not meets(in_favour, threshold):
-        verdict = "regression"
-    return verdict, [f"held against its threshold ({threshold.require})"]
-
-
-def _worse(one: Judged | None, other: Judged) -> Judged:
-    order: tuple[Judged, ...] = ("regression", "undecided", "pass")
-    return other if one is None else min(one, other, key=order.index)
 
 
 def _same(side: Side, pairs: Pairs, said: Said) -> bool:

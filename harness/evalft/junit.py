@@ -15,7 +15,8 @@ from typing import Literal
 from xml.etree import ElementTree
 
 from evalft import errors, gate_words
-from evalft.gating import Gate, Judgement
+from evalft.gate_judgement import Judgement
+from evalft.gating import Gate
 
 NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML 1.0 has no way to write, not even escaped (section 2.2, Char)."""
