@@ -190,6 +190,7 @@ def test_rows_without_a_partner_are_left_out_and_named(tmp_path: Path, both: Pat
     assert found.metrics["f1"].n == found.metrics["accuracy"].n == 79
     whole = diffing.diff(f"{both}:bad", f"{there}:good")
     assert "11 rows only in base" in shown(whole) and "2 rows only in new, left out: r3, new" in shown(whole)
+    assert "1 id on both sides with another input or target: r3" in whole.notes
 
 
 def test_rows_that_repeat_are_matched_once_each(tmp_path: Path) -> None:

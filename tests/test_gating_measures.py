@@ -174,7 +174,7 @@ def test_cost_and_latency_are_shown_beside_and_judge_nothing_where_nothing_is_re
     }
     cost = found["cost_per_query"]
     assert cost.after == pytest.approx(3 * (cost.before or 0), rel=0.01), "costs are kept to three digits"
-    assert cost.change is not None and cost.high is not None and cost.high < 0, "paired by rows, more is better"
+    assert cost.change is not None and cost.low is not None and cost.low > 0, "paired by rows, dearer"
     assert found["latency_p50"].after == pytest.approx(3 * (found["latency_p50"].before or 0))
     assert gate_words.markdown(gate).count("not judged") == 3
     assert {one.verdict for one in gate.beside} == {None}
@@ -196,6 +196,21 @@ def test_a_threshold_and_a_margin_are_both_kept(tmp_path: Path) -> None:
     limits = {"gate": {"cost_margin": 1.0}, "thresholds": {"accuracy": ">= 0.1", "cost_per_query": "<= 0.00001"}}
     found = of_money(tmp_path, 1.0, **limits)["cost_per_query"]
     assert found.verdict == "regression" and "threshold (<= 1e-05)" in (found.reason or "")
+    assert "which the baseline does not meet either" in (found.reason or "")
+
+
+def test_answers_in_a_file_are_named_by_their_content_wherever_the_file_lies(tmp_path: Path) -> None:
+    lines = lines_of(40, 0.5, "ab")
+    run, moved, other = (
+        assess(tmp_path / name, {"it": given}, "ab")
+        for name, given in (("here", lines), ("there", lines), ("other", lines_of(40, 0.4, "ab")))
+    )
+    file = tmp_path / "baseline.jsonl"
+    baselines.write(str(run), file)
+    assert str(tmp_path) not in file.read_text()
+    assert not gating.gate(file, str(moved)).changed
+    (changed,) = gating.gate(file, str(other)).changed
+    assert changed.startswith("model: it.jsonl (") and changed.count("it.jsonl") == 2
 
 
 def test_latency_that_was_never_measured_is_no_crash(tmp_path: Path) -> None:

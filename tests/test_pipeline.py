@@ -122,6 +122,18 @@ def test_another_price_prices_the_stored_tokens_and_asks_nothing(tmp_path: Path)
     assert (cost["value"], cost["basis"]) == (pytest.approx((10 * 1 + 5 * 20) / 1e6), "override")
 
 
+def test_a_report_says_that_its_verdict_was_tried_under_other_settings_than_the_runs(tmp_path: Path) -> None:
+    with serving(right) as server:
+        data = mock(server.base_url) | {"thresholds": {"accuracy": ">= 0.9"}}
+        pipeline.assess(build(tmp_path, data), out=tmp_path / "run")
+    own = tmp_path / "run" / "config.yaml"
+    for overrides, said in ((["thresholds.accuracy='>= 0.4'"], True), ([], False)):
+        result = pipeline.decide_again(tmp_path / "run", config.load(own, overrides))
+        (warned,) = [[one for one in result.summary["warnings"] if "decided again" in one]]
+        assert bool(warned) == said == ("decided again" in (tmp_path / "run" / "report.md").read_text())
+        assert all("other thresholds than" in one and "accuracy >= 0.4" in one for one in warned)
+
+
 def test_deciding_again_refuses_what_needs_new_answers(tmp_path: Path) -> None:
     with serving(right) as server:
         pipeline.assess(build(tmp_path, mock(server.base_url)), out=tmp_path / "run")

@@ -81,10 +81,15 @@ def rounded(scores: Floats) -> Floats:
 
 
 def settings_of(side: Side) -> dict[str, Any]:
-    """The candidate as the run's config has it, with the prompt it was asked with."""
+    """The candidate as the run's config has it, with the prompt it was asked with. A model in a folder or file is named
+    without the folder that it lies in, which is another one in every checkout, and by a digest of its content."""
     data = config.as_data(config.load(side.folder.file("config")))
     own = next((one for one in data["candidates"] if one["name"] == side.candidate), {"name": side.candidate})
     kept = {key: value for key, value in own.items() if key != "price"}
+    digests = side.folder.manifest().get("models", {})
+    for key in ("model", "adapter"):
+        if digest := digests.get(f"{side.candidate} {key}"):
+            kept[key] = f"{Path(kept[key].removeprefix('hf:').removeprefix('file:')).name} ({digest[:12]})"
     return {"prompt": data["task"].get("prompt"), "system": data["task"].get("system")} | kept
 
 

@@ -203,7 +203,7 @@ def baseline(run: str, out: Path) -> None:
     from evalft import baselines, numbers
 
     rows = baselines.write(run, out)
-    click.echo(f"{out}: {numbers.counted(rows, 'row')}, {out.stat().st_size:,} bytes; no text of yours is in it")
+    click.echo(f"{out}: {numbers.counted(rows, 'row')}, {out.stat().st_size:,} bytes; no text of your rows is in it")
 
 
 @group.command()

@@ -98,6 +98,10 @@ def between(old: Side, other: Side, *, confidence: float | None = None, margin: 
             f"{old.name}, {other.name}: no scored row of one has the input and target of a row of the other; "
             "compare runs of the same test set"
         )
+    if changed := set(pairs.only_old) & set(pairs.only_new):
+        notes.append(
+            f"{numbers.counted(len(changed), 'id')} on both sides with another input or target: {_some(sorted(changed))}"
+        )
     primary = scoring.primary(old.task)
     row_metric = _row_metric(primary, old, other)
     before, after = pairs.values(old.rows, other.rows)

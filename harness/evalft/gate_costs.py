@@ -25,9 +25,9 @@ class CostCompared:
     before: float | None
     after: float | None
     difference: Interval | None
-    """USD per row, less is better turned to more is better; None where rows have no costs to pair."""
+    """USD that a row costs more than before; None where rows have no costs to pair."""
     held: Interval | None
-    """The same, against the baseline's costs and the margin; None where there is no margin or no pair."""
+    """USD that a row costs less than the baseline's and the margin; None where there is no margin or no pair."""
 
 
 def costs_of(
@@ -40,14 +40,14 @@ def costs_of(
         return CostCompared(known.head.get("cost_per_query_usd"), side.entry["cost_per_query_usd"]["value"], None, None)
     before, after = np.array(theirs, dtype=np.float64), np.array(ours, dtype=np.float64)
     groups = side.rows.group_numbers(own)
-    held = None if margin is None else _saved((1 + margin) * before, after, groups)
-    return CostCompared(float(before.mean()), float(after.mean()), _saved(before, after, groups), held)
+    held = None if margin is None else _paired(after, (1 + margin) * before, groups)
+    return CostCompared(float(before.mean()), float(after.mean()), _paired(before, after, groups), held)
 
 
-def _saved(before: Floats, after: Floats, groups: Ints | None) -> Interval:
-    """What a row costs less than before. In units of the largest cost: the bounds of few rows are of a scale of 1."""
+def _paired(before: Floats, after: Floats, groups: Ints | None) -> Interval:
+    """What a row costs more than before. In units of the largest cost: the bounds of few rows are of a scale of 1."""
     unit = float(max(before.max(), after.max())) or 1.0
-    found = paired_difference(after / unit, before / unit, groups)
+    found = paired_difference(before / unit, after / unit, groups)
     ends = found.ends
 
     def in_usd(alpha: float) -> tuple[float, float]:
@@ -65,7 +65,7 @@ def judged_cost(
     margin: float | None,
     threshold: Threshold | None,
 ) -> Judgement:
-    verdict, reasons = _by_threshold(side.entry["cost_per_query_usd"], threshold)
+    verdict, reasons = _by_threshold(side.entry["cost_per_query_usd"], threshold, one.before)
     if margin is not None:
         reasons.append(f"held against {1 + margin:g} times the baseline's cost (gate.cost_margin)")
         by_margin: Judged = "undecided"
@@ -93,7 +93,7 @@ def judged_latency(
         (found or {}).get(name.removeprefix("latency_")) or {"value": None, "low": None, "high": None}
         for found in (known.head.get("latency_s"), side.entry["latency_s"])
     )
-    verdict, reasons = _by_threshold(after, threshold)
+    verdict, reasons = _by_threshold(after, threshold, before["value"])
     if margin is not None:
         reasons.append(f"its interval is held against {1 + margin:g} times the baseline's (gate.latency_margin)")
         by_margin: Judged = "undecided"
@@ -108,7 +108,9 @@ def judged_latency(
     return Judgement(name, before["value"], after["value"], None, None, None, 1.0, None, verdict, reason)
 
 
-def _by_threshold(measured: Mapping[str, Any], threshold: Threshold | None) -> tuple[Judged | None, list[str]]:
+def _by_threshold(
+    measured: Mapping[str, Any], threshold: Threshold | None, before: float | None
+) -> tuple[Judged | None, list[str]]:
     """What the run's interval says of the present threshold, whatever the run was last decided under."""
     if threshold is None:
         return None, []
@@ -121,7 +123,9 @@ def _by_threshold(measured: Mapping[str, Any], threshold: Threshold | None) -> t
         verdict = "pass"
     elif in_favour is not None and not meets(in_favour, threshold):
         verdict = "regression"
-    return verdict, [f"held against its threshold ({threshold.require})"]
+    as_before = verdict != "pass" and before is not None and not meets(before, threshold)
+    already = ", which the baseline does not meet either" if as_before else ""
+    return verdict, [f"held against its threshold ({threshold.require}){already}"]
 
 
 def _worse(one: Judged | None, other: Judged) -> Judged:

@@ -10,7 +10,7 @@ Judged = Literal["pass", "regression", "undecided"]
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """One metric, or one slice; its difference is turned so that more is better."""
+    """One metric, or one slice; its difference is turned so that more is better. Of cost it is what it costs more."""
 
     name: str
     before: float | None

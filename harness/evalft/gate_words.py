@@ -115,7 +115,7 @@ def cells(one: Judgement) -> tuple[str, ...]:
         else f"{_signed(one.change, unit)} ({numbers.interval(one.change, one.low, one.high, unit)})"
     )
     # a slice can only regress: that it has not is not shown by its few rows
-    only_regresses = one.tolerance is None and one.change is not None and one.verdict == "pass"
+    only_regresses = unit == "score" and one.tolerance is None and one.change is not None and one.verdict == "pass"
     is_tested = one.verdict is not None and one.change is not None and (unit == "score" or one.p_regression < 1)
     return (
         _short(one.name),
@@ -135,7 +135,7 @@ def cells(one: Judgement) -> tuple[str, ...]:
 def facts(gate: Gate) -> Sequence[str]:
     """What was compared, what changed, what is to be known beside."""
     lines = [
-        f"{gate.matched:,} rows matched by content; positive is better; a regression is a change shown to be below {_margin(gate)} "
+        f"{gate.matched:,} rows matched by content; positive is better (of a cost: dearer); a regression is a change shown to be below {_margin(gate)} "
         f"(gate.margin) at {numbers.confidence(gate.confidence)}: p is of that side alone, and at most "
         f"{(1 - gate.confidence) / 2:.3g} shows one"
     ]

@@ -3,6 +3,7 @@ and, where the verdict is to tune: train rows -> more rows -> adapters -> one mo
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -113,8 +114,21 @@ def decide_again(path: Path, config: Config) -> Assessment:
                 f"{path}: what --set changes here changes the scores; use `evalft rescore`, which asks nothing"
             )
         raise UserError(f"{path}: what --set changes here needs new answers; use `evalft assess` with it")
+    said = _decided_otherwise(prepared.own_config, own.own_config)
+    prepared = replace(prepared, data=replace(prepared.data, warnings=(*prepared.data.warnings, *said)))
     with prepared.folder.locked():
         return conclude(prepared, None)
+
+
+def _decided_otherwise(config: Config, own: Config) -> list[str]:
+    """What a reader of the report has to know, who may take config.yaml for what was decided under."""
+    changed = [key for key in ("thresholds", "decide", "prices") if getattr(config, key) != getattr(own, key)]
+    if [one.price for one in config.candidates] != [one.price for one in own.candidates]:
+        changed.append("prices of candidates")
+    if not changed:
+        return []
+    held = ", ".join(f"{metric} {require}" for metric, require in config.thresholds.items()) or "no thresholds"
+    return [f"decided again (`evalft decide`) under other {' and '.join(changed)} than config.yaml has: {held}"]
 
 
 # ---------------------------------------------------------------- stages
