@@ -16,6 +16,7 @@ import whole_runs
 from evalft import config, pipeline, preparing, scoring, training, tuning
 from evalft.config import MetricSpec, TaskConfig
 from evalft.errors import UserError
+from evalft.numbers import counted
 from evalft.prompts import Request, target_text
 from evalft.recipes import command
 from evalft.records import Example, Failure, Outcome, Pair, Prediction
@@ -102,8 +103,8 @@ def test_a_pair_is_the_best_against_the_worst_and_the_reference_only_where_it_is
             assert (pair.chosen_from, seen[pair.chosen]) == ("sampled", pair.chosen_score)
         else:
             assert (pair.chosen_from, pair.chosen) == ("reference", target_text(task, row.target))
-    counted = f"{len(pairs)} pairs of {len(examples)} rows, {sum(p.chosen_from == 'reference' for p in pairs)} of them"
-    assert said.startswith(counted)
+    begins = f"{len(pairs)} pairs of {counted(len(examples), 'row')}, {sum(p.chosen_from == 'reference' for p in pairs)} of them"
+    assert said.startswith(begins)
     assert f"{sum(not usable[row.id] for row in examples)} without a usable sample" in said
 
 
